@@ -1,0 +1,210 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/openvantage/vantage/country"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/network"
+	"github.com/openvantage/vantage/probe"
+)
+
+// channel is what LISTEN and NOTIFY meet on. The notice says only that there is something to
+// read, so a lost one costs time and never an event.
+const channel = "vantage_log"
+
+// logLock is the key of the advisory lock that orders commits to the log.
+const logLock = 0x76616e74616765 // "vantage"
+
+// skew is how far the clocks of two servers may differ before a reader that starts at a
+// position could pass over a partition that it needs.
+const skew = 10 * time.Minute
+
+// Append adds events to the log, in this order, when the transaction commits.
+func (t *Tx) Append(evs ...events.Event) { t.events = append(t.events, evs...) }
+
+// InsertHeartbeats stores accepted heartbeats when the transaction commits. They are numbered
+// together with the events.
+func (t *Tx) InsertHeartbeats(beats ...probe.Heartbeat) {
+	for _, h := range beats {
+		t.heartbeats = append(t.heartbeats, events.Heartbeat{Heartbeat: h})
+	}
+}
+
+// flush takes the lock, numbers and writes what was appended, and wakes the readers: three
+// statements in one round trip, with nothing but the commit after them, so that the lock is
+// held as short as can be.
+func (t *Tx) flush(ctx context.Context) error {
+	if len(t.events) == 0 && len(t.heartbeats) == 0 {
+		return nil
+	}
+	b := &pgx.Batch{}
+	b.Queue("select pg_advisory_xact_lock($1)", int64(logLock))
+	if len(t.heartbeats) > 0 {
+		t.queueHeartbeats(b)
+	}
+	if len(t.events) > 0 {
+		t.queueEvents(b)
+	}
+	b.Queue("select pg_notify($1, '')", channel)
+	return translate(t.q.SendBatch(ctx, b).Close())
+}
+
+func (t *Tx) queueEvents(b *pgx.Batch) {
+	n := len(t.events)
+	occurred, kind, subject, cc := make([]time.Time, n), make([]string, n), make([]string, n), make([]string, n)
+	asn, payload, rule, version := make([]int64, n), make([]string, n), make([]string, n), make([]int32, n)
+	for i, e := range t.events {
+		occurred[i], kind[i], subject[i], cc[i] = e.OccurredAt, string(e.Kind), e.Subject, string(e.Country)
+		asn[i], payload[i], rule[i], version[i] = int64(e.ASN), "{}", e.RuleID, int32(e.RuleVersion)
+		if e.Payload != nil {
+			payload[i] = string(e.Payload)
+		}
+	}
+	b.Queue(`insert into event (seq, recorded_at, occurred_at, kind, subject, country, asn, payload, rule_id, rule_version, caused_by)
+		select nextval('log_seq'), $1, occurred_at, kind, subject, country, asn, payload::json, rule_id, rule_version, '{}'
+		from (select * from unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::int[])
+			with ordinality as u (occurred_at, kind, subject, country, asn, payload, rule_id, rule_version, i) order by i) e`,
+		t.Now, occurred, kind, subject, cc, asn, payload, rule, version)
+}
+
+func (t *Tx) queueHeartbeats(b *pgx.Batch) {
+	n := len(t.heartbeats)
+	received, cc, id, asn := make([]time.Time, n), make([]string, n), make([]string, n), make([]int64, n)
+	version, uptime, queue, measured := make([]string, n), make([]int64, n), make([]int64, n), make([]*time.Time, n)
+	for i, h := range t.heartbeats {
+		received[i], cc[i], id[i], asn[i] = h.ReceivedAt, string(h.Country), string(h.ProbeID), int64(h.ASN)
+		version[i], uptime[i], queue[i], measured[i] = h.SoftwareVersion, h.UptimeSeconds, h.QueueDepth, null(h.LastMeasurementAt)
+	}
+	b.Queue(`insert into heartbeat (seq, received_at, country, probe_id, asn, software_version, uptime_seconds, queue_depth, last_measurement_at)
+		select nextval('log_seq'), received_at, country, probe_id, asn, version, uptime, queue, measured_at
+		from (select * from unnest($1::timestamptz[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::timestamptz[])
+			with ordinality as u (received_at, country, probe_id, asn, version, uptime, queue, measured_at, i) order by i) h`,
+		received, cc, id, asn, version, uptime, queue, measured)
+}
+
+const eventColumns = "seq, recorded_at, occurred_at, kind, subject, country, asn, payload, rule_id, rule_version, caused_by"
+
+func scanEvent(row pgx.CollectableRow) (e events.Event, err error) {
+	var cc string
+	var asn int64
+	err = row.Scan(&e.Seq, &e.RecordedAt, &e.OccurredAt, &e.Kind, &e.Subject, &cc, &asn, &e.Payload, &e.RuleID, &e.RuleVersion, &e.CausedBy)
+	e.RecordedAt, e.OccurredAt = e.RecordedAt.UTC(), e.OccurredAt.UTC()
+	e.Country, e.ASN = country.Code(cc), network.ASN(asn)
+	return e, err
+}
+
+// EventsAfter returns up to n events that come after the position, in order.
+func (r reader) EventsAfter(ctx context.Context, p events.Position, n int) ([]events.Event, error) {
+	since := time.Unix(0, 0)
+	if !p.RecordedAt.IsZero() {
+		since = p.RecordedAt.Add(-skew)
+	}
+	return list(ctx, r, scanEvent,
+		"select "+eventColumns+" from event where seq > $1 and recorded_at >= $2 order by seq limit $3", p.Seq, since, n)
+}
+
+// HeartbeatsAfter returns up to n heartbeats received since the instant that come after seq,
+// in order.
+func (r reader) HeartbeatsAfter(ctx context.Context, seq int64, since time.Time, n int) ([]events.Heartbeat, error) {
+	return list(ctx, r, func(row pgx.CollectableRow) (h events.Heartbeat, err error) {
+		var cc string
+		var asn int64
+		var measured *time.Time
+		err = row.Scan(&h.Seq, &h.ReceivedAt, &cc, &h.ProbeID, &asn, &h.SoftwareVersion, &h.UptimeSeconds, &h.QueueDepth, &measured)
+		h.ReceivedAt, h.Country, h.ASN, h.LastMeasurementAt = h.ReceivedAt.UTC(), country.Code(cc), network.ASN(asn), zero(measured)
+		return h, err
+	}, `select seq, received_at, country, probe_id, asn, software_version, uptime_seconds, queue_depth, last_measurement_at
+		from heartbeat where seq > $1 and received_at >= $2 order by seq limit $3`, seq, since, n)
+}
+
+// LogHead returns the last number that was committed, of events and of heartbeats. Everything
+// committed later has larger numbers.
+func (r reader) LogHead(ctx context.Context) (events.Position, error) {
+	return one(ctx, r, func(row pgx.CollectableRow) (p events.Position, err error) {
+		var seq, beat *int64
+		var at *time.Time
+		err = row.Scan(&seq, &at, &beat)
+		if seq != nil {
+			p = events.Position{Seq: *seq, RecordedAt: zero(at)}
+		}
+		if beat != nil && *beat > p.Seq {
+			p.Seq = *beat
+		}
+		return p, err
+	}, `select e.seq, e.recorded_at, h.seq from (select 1) x
+		left join (select seq, recorded_at from event order by seq desc limit 1) e on true
+		left join (select seq from heartbeat order by seq desc limit 1) h on true`)
+}
+
+// LogFloor returns the largest number that retention has dropped. A reader at or after it
+// misses nothing.
+func (r reader) LogFloor(ctx context.Context) (int64, error) {
+	return one(ctx, r, pgx.RowTo[int64], "select seq from log_floor")
+}
+
+// An EventQuery says which events; every nil condition holds.
+type EventQuery struct {
+	Kinds     []string
+	NotKinds  []string // never these, whatever Kinds says
+	Countries []string
+	Subjects  []string
+	Since     *time.Time
+	Until     *time.Time
+}
+
+// Events returns a page of the log, newest first; its keys are numbers.
+func (r reader) Events(ctx context.Context, q EventQuery, p Page) ([]events.Event, error) {
+	w := &where{}
+	w.in("kind", q.Kinds)
+	if len(q.NotKinds) > 0 {
+		w.add("kind <> all($)", q.NotKinds)
+	}
+	w.in("country", q.Countries)
+	w.in("subject", q.Subjects)
+	w.since("occurred_at", q.Since)
+	w.until("occurred_at", q.Until)
+	sql := "select " + eventColumns + " from event" + w.page(p, order{column: "seq", cast: "bigint", desc: true})
+	evs, err := list(ctx, r, scanEvent, sql, w.args...)
+	return inOrder(evs, p), err
+}
+
+// Event returns the event of that number. NOT_FOUND when there is none.
+func (r reader) Event(ctx context.Context, seq int64) (events.Event, error) {
+	return one(ctx, r, scanEvent, "select "+eventColumns+" from event where seq = $1", seq)
+}
+
+// Listen calls wake whenever something was committed to the log, and once when it begins to
+// listen, until ctx ends or the connection fails. wake must not block.
+func (d *DB) Listen(ctx context.Context, wake func()) error {
+	conn, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	// The session listens and may be cut off in the middle of a message: it is not given back.
+	raw := conn.Hijack()
+	defer closeQuietly(raw)
+	if _, err := raw.Exec(ctx, "listen "+channel); err != nil {
+		return translate(err)
+	}
+	wake()
+	for {
+		if _, err := raw.WaitForNotification(ctx); err != nil {
+			return translate(err)
+		}
+		wake()
+	}
+}
+
+func closeQuietly(c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = c.Close(ctx) // nothing is lost with a session that only listens
+}
+
+// Stats are figures about the pool, for metrics.
+func (d *DB) Stats() *pgxpool.Stat { return d.pool.Stat() }

@@ -1,0 +1,78 @@
+package measurement_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openvantage/vantage/measurement"
+)
+
+// BenchmarkScoreReal parses and scores the real web_connectivity bodies in turn. Those of the qa
+// set are small and made by a simulator, so they are left out.
+func BenchmarkScoreReal(b *testing.B) {
+	dir := sharedOONI(b)
+	paths, err := filepath.Glob(filepath.Join(dir, "measurements", "*__web-connectivity__*.json"))
+	if err != nil || len(paths) == 0 {
+		b.Fatalf("no bodies in %s: %v", dir, err)
+	}
+	var bodies [][]byte
+	for _, path := range paths {
+		bodies = append(bodies, body(b, path))
+	}
+	benchmarkScore(b, bodies, peerFingerprints(b, dir))
+}
+
+// BenchmarkScoreSynthetic needs no data from outside.
+func BenchmarkScoreSynthetic(b *testing.B) {
+	for _, n := range []int{2_000, 20_000} {
+		b.Run(fmt.Sprintf("%d fingerprints", n), func(b *testing.B) {
+			var all []measurement.Fingerprint
+			for i := range n {
+				all = append(all, measurement.Fingerprint{
+					Name: fmt.Sprintf("example.%d", i), Scope: "nat", LocationFound: "body", PatternType: "contains",
+					Pattern: fmt.Sprintf("<title>Blocked by order %d of example.org</title>", i),
+				})
+			}
+			set, err := measurement.Compile(all)
+			if err != nil {
+				b.Fatal(err)
+			}
+			benchmarkScore(b, [][]byte{syntheticBody(80_000)}, set)
+		})
+	}
+}
+
+// syntheticBody is a web_connectivity measurement of about that size, most of it an HTML page as
+// Go's encoder writes it, with "<" escaped.
+func syntheticBody(size int) []byte {
+	const item = `\u003cli class=\"item\"\u003e\u003ca href=\"https://example.org/news/2024\"\u003eSome news of the day\u003c/a\u003e` +
+		` новости дня \u003c/li\u003e\n`
+	page := `\u003chtml\u003e\u003chead\u003e\u003ctitle\u003eExample\u003c/title\u003e\u003c/head\u003e` +
+		strings.Repeat(item, size/len(item))
+	return []byte(`{"report_id":"20240101T000000Z_webconnectivity_IT_1_n1_x","test_name":"web_connectivity",` +
+		`"probe_cc":"IT","probe_asn":"AS64496","measurement_start_time":"2024-01-01 00:00:00","input":"https://example.org/",` +
+		`"test_keys":{"blocking":false,"accessible":true,"queries":[{"answers":[{"ipv4":"192.0.2.1"}]}],` +
+		`"requests":[{"failure":null,"response":{"headers":{"Server":"example"},"body":"` + page + `"}}]}}`)
+}
+
+func benchmarkScore(b *testing.B, bodies [][]byte, fp *measurement.Fingerprints) {
+	total := 0
+	for _, body := range bodies {
+		total += len(body)
+	}
+	b.SetBytes(int64(total))
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, body := range bodies {
+			m, err := measurement.Parse(body, measurement.DefaultLimits)
+			if err != nil {
+				b.Fatal(err)
+			}
+			measurement.Score(m, time.Unix(0, 0), fp)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(bodies))/b.Elapsed().Seconds(), "bodies/s")
+}

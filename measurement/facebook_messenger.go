@@ -1,0 +1,68 @@
+package measurement
+
+// facebookConsistent are the test keys that are false when something is odd.
+var facebookConsistent = []string{
+	"facebook_b_api_dns_consistent",
+	"facebook_b_api_reachable",
+	"facebook_b_graph_dns_consistent",
+	"facebook_b_graph_reachable",
+	"facebook_edge_dns_consistent",
+	"facebook_edge_reachable",
+	"facebook_external_cdn_dns_consistent",
+	"facebook_external_cdn_reachable",
+	"facebook_scontent_cdn_dns_consistent",
+	"facebook_scontent_cdn_reachable",
+	"facebook_star_dns_consistent",
+	"facebook_star_reachable",
+	"facebook_stun_dns_consistent",
+}
+
+// facebookBlocking are the test keys that are true when something is odd.
+var facebookBlocking = []string{"facebook_tcp_blocking", "facebook_dns_blocking"}
+
+// facebookSpared are all true, with facebook_tcp_blocking false, when the probe reports
+// DNS blocking though it reached everything: a false alarm.
+var facebookSpared = []string{
+	"facebook_b_api_dns_consistent",
+	"facebook_b_api_reachable",
+	"facebook_b_graph_dns_consistent",
+	"facebook_b_graph_reachable",
+	"facebook_dns_blocking",
+	"facebook_edge_dns_consistent",
+	"facebook_edge_reachable",
+	"facebook_star_dns_consistent",
+	"facebook_star_reachable",
+	"facebook_stun_dns_consistent",
+}
+
+// scoreFacebookMessenger adds a half for each odd key and copies it into the scores, so one
+// alone is no anomaly.
+//
+// Source: design/measurements.md, section 2.2.
+func scoreFacebookMessenger(m *Measurement, _ *Fingerprints, s *sheet) error {
+	if m.testKeys.get("facebook_tcp_blocking").kind() == falseKind && allTrue(m.testKeys, facebookSpared) {
+		return nil
+	}
+	s.count(m.testKeys, facebookConsistent, falseKind)
+	s.count(m.testKeys, facebookBlocking, trueKind)
+	return nil
+}
+
+// count adds a half for each of the keys whose value is that of k.
+func (s *sheet) count(testKeys value, keys []string, k kind) {
+	for _, key := range keys {
+		if v := testKeys.get(key); v.kind() == k {
+			s.BlockingGeneral += 0.5
+			s.set(key, v.copied())
+		}
+	}
+}
+
+func allTrue(testKeys value, keys []string) bool {
+	for _, key := range keys {
+		if testKeys.get(key).kind() != trueKind {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,118 @@
+package measurement_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openvantage/vantage/measurement"
+)
+
+// ownFingerprints is the small fictional set in testdata.
+func ownFingerprints(t testing.TB) *measurement.Fingerprints {
+	t.Helper()
+	dns, http := ownTables(t, ".csv")
+	all, err := measurement.ReadFingerprintsCSV(dns, http, smallTables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := measurement.Compile(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+var smallTables = measurement.TableSize{Min: 1, Max: 20}
+
+func ownTables(t testing.TB, ext string) (dns, http *strings.Reader) {
+	t.Helper()
+	read := func(name string) *strings.Reader {
+		return strings.NewReader(string(body(t, filepath.Join("testdata", name+ext))))
+	}
+	return read("fingerprints_dns"), read("fingerprints_http")
+}
+
+// TestScoreGolden scores every folder testdata/<test>/<case>: body.json in, scores.json
+// out. Without received_at a measurement arrives when it began.
+func TestScoreGolden(t *testing.T) {
+	t.Parallel()
+	fp := ownFingerprints(t)
+	dirs, err := filepath.Glob(filepath.Join("testdata", "*", "*", "body.json"))
+	if err != nil || len(dirs) < 100 {
+		t.Fatalf("%d golden folders: %v", len(dirs), err)
+	}
+	for _, path := range dirs {
+		dir := filepath.Dir(path)
+		name := strings.ReplaceAll(strings.TrimPrefix(filepath.ToSlash(dir), "testdata/"), "-", " ")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, err := measurement.Parse(body(t, path), measurement.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want struct {
+				Anomaly, Confirmed, Failure bool
+				Reason                      string
+				ReceivedAt                  time.Time `json:"received_at"`
+				Scores                      json.RawMessage
+			}
+			if err := json.Unmarshal(body(t, filepath.Join(dir, "scores.json")), &want); err != nil {
+				t.Fatal(err)
+			}
+			if want.ReceivedAt.IsZero() {
+				want.ReceivedAt = receivedAt(m)
+			}
+			got := measurement.Score(m, want.ReceivedAt, fp)
+			if got.Anomaly != want.Anomaly || got.Confirmed != want.Confirmed || got.Failure != want.Failure {
+				t.Errorf("anomaly, confirmed, failure = %v %v %v, want %v %v %v",
+					got.Anomaly, got.Confirmed, got.Failure, want.Anomaly, want.Confirmed, want.Failure)
+			}
+			if got.Reason != want.Reason {
+				t.Errorf("Reason = %q, want %q", got.Reason, want.Reason)
+			}
+			if diff := cmp.Diff(object(t, want.Scores), object(t, got.Scores.JSON())); diff != "" {
+				t.Errorf("scores (-want +got):\n%s", diff)
+			}
+			checkVerdict(t, got)
+		})
+	}
+}
+
+// checkVerdict is what holds for every verdict.
+func checkVerdict(t *testing.T, v measurement.Verdict) {
+	t.Helper()
+	whole := object(t, v.Scores.JSON())
+	analysis, _ := whole["analysis"].(map[string]any)
+	if blockingType, _ := analysis["blocking_type"].(string); v.BlockingType != blockingType {
+		t.Errorf("BlockingType = %q, scores say %q", v.BlockingType, blockingType)
+	}
+	if listed, _ := whole["fingerprints"].([]any); len(v.Matches) != len(listed) {
+		t.Errorf("%d matches, scores list %d", len(v.Matches), len(listed))
+	}
+	if v.ScorerVersion != measurement.ScorerVersion {
+		t.Errorf("ScorerVersion = %q", v.ScorerVersion)
+	}
+	var again measurement.Scores
+	if err := json.Unmarshal(v.Scores.JSON(), &again); err != nil {
+		t.Fatalf("the scores cannot be rebuilt: %v", err)
+	}
+	if diff := cmp.Diff(v.Scores, again, cmp.AllowUnexported(measurement.Scores{})); diff != "" {
+		t.Errorf("rebuilt scores (-scored +rebuilt):\n%s", diff)
+	}
+}
+
+// TestScoreGoldenIsComplete demands a golden folder of every test that is scored.
+func TestScoreGoldenIsComplete(t *testing.T) {
+	t.Parallel()
+	for test := range scored {
+		if entries, err := os.ReadDir(filepath.Join("testdata", test)); err != nil || len(entries) == 0 {
+			t.Errorf("%s: %d golden cases: %v", test, len(entries), err)
+		}
+	}
+}

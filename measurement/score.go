@@ -1,0 +1,112 @@
+package measurement
+
+import (
+	"time"
+)
+
+// ScorerVersion names the rules of Score. It changes whenever any body could score
+// differently, so that stored verdicts can be told from present ones and rescored.
+const ScorerVersion = "1"
+
+// A Verdict is what Score makes of a measurement. Anomaly, Confirmed and Failure are independent:
+// all may be true at once.
+type Verdict struct {
+	Anomaly   bool // something differs from an open network
+	Confirmed bool // a known block page or address was seen
+	Failure   bool // the measurement cannot be trusted
+
+	Scores Scores
+	// BlockingType is how a website was blocked ("dns", "tcp_ip", "http-diff",
+	// "http-failure"), or "".
+	BlockingType string
+	// Matches are the fingerprints seen, in the peer's order, duplicates kept, at
+	// most maxMatches. They belong to the Fingerprints: read only.
+	Matches []*Fingerprint
+	// ScorerVersion is the constant of that name at the time of scoring.
+	ScorerVersion string
+	// Reason is "" unless the body does not fit the rule of its test. Then it is a sentence naming the
+	// field, and the measurement counts as failed. The peer loses such rows.
+	Reason string
+}
+
+// A scorer fills in the sheet of one kind of test. An error means that the body does not
+// have the form that the test's rule reads; its text is for Verdict.Reason.
+type scorer func(m *Measurement, fp *Fingerprints, s *sheet) error
+
+// scorers has one row per test that is scored; every other test fails.
+var scorers = map[string]scorer{
+	"facebook_messenger": scoreFacebookMessenger,
+	"signal":             scoreSignal,
+	"telegram":           scoreTelegram,
+	"tor":                scoreTor,
+	"web_connectivity":   scoreWebConnectivity,
+	"whatsapp":           scoreWhatsapp,
+}
+
+// Thresholds of the flags, and the window in which a probe's clock is believed.
+//
+// Source: design/measurements.md, section 2.0.
+const (
+	anomalyAbove  = 0.5
+	failureBelow  = 0.5
+	clockMayLead  = time.Hour
+	startedWithin = 365 * 24 * time.Hour
+)
+
+// Score judges a measurement received at receivedAt. It never fails and never panics: a body that
+// does not fit its test's rule gets a failed verdict with a Reason. A nil fp means that no
+// fingerprints are loaded. It may be called at the same time for the same m and fp.
+//
+// Score does not ask Discard; callers do, first.
+func Score(m *Measurement, receivedAt time.Time, fp *Fingerprints) Verdict {
+	s, err := fill(m, fp)
+	checkClock(m, receivedAt, s)
+	v := Verdict{
+		Anomaly:       s.BlockingGeneral > anomalyAbove,
+		Confirmed:     s.Confirmed,
+		Failure:       s.Accuracy != nil && *s.Accuracy < failureBelow,
+		BlockingType:  s.blockingType,
+		Matches:       s.fingerprints,
+		ScorerVersion: ScorerVersion,
+		Scores:        s.scores(),
+	}
+	if err != nil {
+		v.Reason = "The " + err.Error() + "."
+	}
+	return v
+}
+
+// fill runs the scorer of m's test on a fresh sheet. Where the scorer gives up, what it had
+// written so far is dropped: nothing in a row that the peer would not have is worth comparing.
+func fill(m *Measurement, fp *Fingerprints) (*sheet, error) {
+	score, ok := scorers[m.TestName]
+	if !ok {
+		return failed(), nil
+	}
+	s := &sheet{}
+	if err := score(m, fp, s); err != nil {
+		return failed(), err
+	}
+	return s, nil
+}
+
+func failed() *sheet {
+	s := &sheet{}
+	s.inaccurate()
+	return s
+}
+
+// checkClock distrusts measurements that say they began after they arrived, or long before.
+func checkClock(m *Measurement, receivedAt time.Time, s *sheet) {
+	if m.StartedAt.IsZero() {
+		return
+	}
+	switch age := receivedAt.Sub(m.StartedAt); {
+	case age < -clockMayLead:
+		s.inaccurate()
+		s.say("Measurement start time from the future")
+	case age > startedWithin:
+		s.inaccurate()
+		s.say("Measurement start time too old")
+	}
+}

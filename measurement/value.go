@@ -1,0 +1,298 @@
+package measurement
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"iter"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// A value is one JSON value of a scanned document. The zero value is absent: every method may be
+// called on it, and on values of any kind. Where a name says "none", missing and null are alike.
+type value struct {
+	doc *doc
+	at  uint32
+}
+
+func (v value) token() token {
+	if v.doc == nil {
+		return token{}
+	}
+	return v.doc.tokens[v.at]
+}
+
+func (v value) kind() kind { return v.token().kind }
+
+func (v value) exists() bool { return v.doc != nil }
+
+// none is true for a missing value and for null.
+func (v value) none() bool { return v.kind() <= nullKind }
+
+// raw is the value as it stands in the body; a string's is without quotes.
+func (v value) raw() []byte {
+	if v.doc == nil {
+		return nil
+	}
+	t := v.token()
+	return v.doc.body[t.start:t.end]
+}
+
+// get is the member of an object with that key. Of several, the last counts, as in Python.
+func (v value) get(key string) value {
+	var found value
+	for k, m := range v.members() {
+		if k.is(key) {
+			found = m
+		}
+	}
+	return found
+}
+
+// members yields the keys of an object with their values, duplicates included.
+func (v value) members() iter.Seq2[value, value] {
+	return func(yield func(value, value) bool) {
+		t := v.token()
+		if t.kind != objectKind {
+			return
+		}
+		for k := v.at + 1; k < t.next; k = v.doc.tokens[k+1].next {
+			if !yield(value{v.doc, k}, value{v.doc, k + 1}) {
+				return
+			}
+		}
+	}
+}
+
+// distinct yields the members of an object whose key is wanted, as a Python dict has them: each key
+// once, where it first stands, with its last value.
+func distinct(object value, wanted func(key value) bool) iter.Seq2[value, value] {
+	return func(yield func(value, value) bool) {
+		type entry struct{ key, value value }
+		var all []entry
+		at := map[string]int{}
+		for k, m := range object.members() {
+			if !wanted(k) {
+				continue
+			}
+			name := k.text()
+			if i, ok := at[name]; ok {
+				all[i].value = m
+				continue
+			}
+			at[name] = len(all)
+			all = append(all, entry{k, m})
+		}
+		for _, e := range all {
+			if !yield(e.key, e.value) {
+				return
+			}
+		}
+	}
+}
+
+// items yields the items of an array.
+func (v value) items() iter.Seq[value] {
+	return func(yield func(value) bool) {
+		t := v.token()
+		if t.kind != arrayKind {
+			return
+		}
+		for i := v.at + 1; i < t.next; i = v.doc.tokens[i].next {
+			if !yield(value{v.doc, i}) {
+				return
+			}
+		}
+	}
+}
+
+// empty is true for an array, object or string that holds nothing.
+func (v value) empty() bool {
+	switch t := v.token(); t.kind {
+	case arrayKind, objectKind:
+		return t.next == v.at+1
+	case stringKind:
+		return t.start == t.end
+	}
+	return false
+}
+
+// is reports whether the value is that string.
+func (v value) is(s string) bool {
+	t := v.token()
+	if t.kind != stringKind {
+		return false
+	}
+	if !t.escaped {
+		return string(v.raw()) == s
+	}
+	return v.text() == s
+}
+
+// oneOf reports whether the value is one of those strings.
+func (v value) oneOf(all ...string) bool {
+	for _, s := range all {
+		if v.is(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// text is the string, or "" for what is no string. It is valid UTF-8: half a surrogate pair
+// becomes U+FFFD.
+func (v value) text() string {
+	t := v.token()
+	if t.kind != stringKind {
+		return ""
+	}
+	if !t.escaped {
+		return string(v.raw())
+	}
+	b := appendUnescaped(nil, v.raw())
+	return string(bytes.ReplaceAll(b, []byte{loneSurrogate}, []byte(string(utf8.RuneError))))
+}
+
+// number is the value of a number that a float64 can hold.
+func (v value) number() (float64, bool) {
+	if v.kind() != numberKind {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(v.raw()), 64)
+	return f, err == nil
+}
+
+// truthy is Python's bool().
+func (v value) truthy() bool {
+	switch v.kind() {
+	case trueKind:
+		return true
+	case numberKind:
+		return !v.equals(0)
+	case stringKind, arrayKind, objectKind:
+		return !v.empty()
+	}
+	return false
+}
+
+// equals is Python's comparison with a number, where False is 0 and True is 1.
+func (v value) equals(n float64) bool {
+	switch v.kind() {
+	case falseKind:
+		return n == 0
+	case trueKind:
+		return n == 1
+	}
+	f, ok := v.number()
+	return ok && f == n
+}
+
+// maxCopied bounds what of a body is repeated in its scores.
+const maxCopied = 1000
+
+// copied is the value as JSON to be stored beside the body. What PostgreSQL's jsonb cannot
+// hold is changed: U+0000 becomes U+FFFD, a number beyond float64 becomes null. A string is
+// cut at maxCopied bytes; a container longer than that becomes null.
+func (v value) copied() json.RawMessage {
+	switch v.kind() {
+	case stringKind:
+		return quote(cut(v.text()))
+	case numberKind:
+		if _, ok := v.number(); !ok {
+			return json.RawMessage("null")
+		}
+	case arrayKind, objectKind:
+		if bytes.Contains(v.raw(), []byte(`\u0000`)) {
+			return json.RawMessage("null")
+		}
+	}
+	if raw := v.raw(); raw != nil && len(raw) <= maxCopied {
+		return bytes.Clone(raw)
+	}
+	return json.RawMessage("null")
+}
+
+// cut is s without U+0000 and without what lies beyond maxCopied bytes.
+func cut(s string) string {
+	if len(s) > maxCopied {
+		end := maxCopied
+		for !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	return strings.ReplaceAll(s, "\x00", string(utf8.RuneError))
+}
+
+// loneSurrogate stands in unescaped bytes for half a surrogate pair, which has no UTF-8. It is
+// found in no valid UTF-8, so no pattern matches it.
+const loneSurrogate = 0xff
+
+// appendUnescaped appends the content of a scanned string with its escapes resolved. No
+// escape is shorter than what it stands for.
+func appendUnescaped(dst, raw []byte) []byte {
+	dst = slices.Grow(dst, len(raw))
+	for {
+		n := copyPlain(dst[len(dst):len(dst)+len(raw)], raw)
+		dst, raw = dst[:len(dst)+n], raw[n:]
+		if len(raw) == 0 {
+			return dst
+		}
+		if raw[1] != 'u' {
+			dst = append(dst, unescaped[raw[1]])
+			raw = raw[2:]
+			continue
+		}
+		r := hexRune(raw[2:])
+		raw = raw[6:]
+		if r < utf8.RuneSelf {
+			dst = append(dst, byte(r))
+			continue
+		}
+		if !utf16.IsSurrogate(r) {
+			dst = utf8.AppendRune(dst, r)
+			continue
+		}
+		if len(raw) >= 6 && raw[0] == '\\' && raw[1] == 'u' {
+			if pair := utf16.DecodeRune(r, hexRune(raw[2:])); pair != utf8.RuneError {
+				dst = utf8.AppendRune(dst, pair)
+				raw = raw[6:]
+				continue
+			}
+		}
+		dst = append(dst, loneSurrogate)
+	}
+}
+
+// copyPlain copies what of raw lies before its first backslash, and says how much that is. It
+// may write beyond that within dst, which is as long as raw.
+func copyPlain(dst, raw []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	at := 0
+	for ; at+8 <= len(raw) && at+8 <= len(dst); at += 8 {
+		w := binary.LittleEndian.Uint64(raw[at:])
+		binary.LittleEndian.PutUint64(dst[at:], w)
+		// A zero byte in x is a backslash in w; the lowest is found exactly.
+		x := w ^ ones*'\\'
+		if zero := (x - ones) &^ x & tops; zero != 0 {
+			return at + bits.TrailingZeros64(zero)/8
+		}
+	}
+	for ; at < len(raw) && raw[at] != '\\'; at++ {
+		dst[at] = raw[at]
+	}
+	return at
+}
+
+// unescaped is the byte that a backslash and another one stand for.
+var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// hexRune reads four hexadecimal digits.
+func hexRune(b []byte) rune {
+	return rune(hexValue[b[0]])<<12 | rune(hexValue[b[1]])<<8 | rune(hexValue[b[2]])<<4 | rune(hexValue[b[3]])
+}

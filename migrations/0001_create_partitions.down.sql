@@ -1,0 +1,1 @@
+drop function make_partition(text, timestamptz, timestamptz);
