@@ -1,0 +1,102 @@
+// Package jobs answers: what runs when, without anybody asking? It is the table of periodic
+// work and the loop that runs it. What each job does is a flow of service or a chore of db.
+// Package server alone imports it.
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/service"
+)
+
+// Retention says how long each kind of row is kept; 0 is for ever. Bodies and records of
+// discarded submissions go with the measurements.
+type Retention struct {
+	Heartbeats, Measurements, Events time.Duration
+}
+
+// A job is one row of the table. Jobs are idempotent, so that any number of servers may run
+// them at the same time.
+type job struct {
+	name  string
+	every time.Duration
+	run   func(context.Context) error
+}
+
+// A Runner runs the table.
+type Runner struct {
+	table []job
+	log   *slog.Logger
+}
+
+// New fills in the table. Partitions are made long before they are needed, so an hour between
+// attempts leaves days for a person to look at failures.
+func New(d *db.DB, s *service.Service, keep Retention, log *slog.Logger) *Runner {
+	r := &Runner{log: log}
+	r.table = []job{
+		{"make partitions", time.Hour, func(ctx context.Context) error {
+			n, err := d.MakePartitions(ctx, d.Now())
+			if n > 0 {
+				log.Info("partitions made", "count", n)
+			}
+			return err
+		}},
+		{"drop old partitions", time.Hour, func(ctx context.Context) error {
+			dropped, err := d.DropPartitions(ctx, keep.limits(d.Now()))
+			if len(dropped) > 0 {
+				log.Info("partitions dropped", "names", dropped)
+			}
+			return err
+		}},
+		{"forget answers", time.Hour, func(ctx context.Context) error {
+			_, err := s.ForgetAnswers(ctx)
+			return err
+		}},
+	}
+	return r
+}
+
+// limits are the instants before which rows may go.
+func (k Retention) limits(now time.Time) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, t := range []struct {
+		table string
+		keep  time.Duration
+	}{
+		{"heartbeat", k.Heartbeats}, {"measurement", k.Measurements}, {"body", k.Measurements},
+		{"discarded_submission", k.Measurements}, {"event", k.Events},
+	} {
+		if t.keep > 0 {
+			out[t.table] = now.Add(-t.keep)
+		}
+	}
+	return out
+}
+
+// Run runs every job once and then at its pace, until ctx ends. A job that fails is told and
+// tried again at its next time.
+func (r *Runner) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, j := range r.table {
+		g.Go(func() error {
+			tick := time.NewTicker(j.every)
+			defer tick.Stop()
+			for {
+				if err := j.run(ctx); err != nil && ctx.Err() == nil {
+					r.log.Error("a job failed; it will be tried again", "job", j.name, "in", j.every, "err", err)
+				}
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	return g.Wait()
+}

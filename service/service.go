@@ -1,0 +1,83 @@
+// Package service answers: what does it take to register a probe, to take a heartbeat, to
+// submit a measurement? One file per flow: load, ask a rule, save, announce.
+//
+// There is no SQL here and no arithmetic: rules decide, package db stores. Everything that
+// changes the world goes through this package, whoever asked for it and over whatever
+// protocol; reads do not. It imports the rules, events and db. The transports and jobs import it.
+package service
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/probe"
+)
+
+// Settings are what an operator decides about the flows.
+type Settings struct {
+	Rules         probe.Rules
+	Limits        measurement.Limits
+	AutoActivate  bool          // a registered probe is ACTIVE at once
+	OpenCollector bool          // anybody may submit measurements without a token
+	SweepEvery    time.Duration // how often deadlines are looked at; they are exact all the same
+}
+
+// A Meter hears how the flows fare. Its methods are called from many goroutines.
+type Meter interface {
+	// Heartbeat tells how long one took from arrival to commit, and the code of its failure
+	// or "OK".
+	Heartbeat(outcome string, took time.Duration)
+	// Submission tells what became of one body.
+	Submission(outcome string)
+	// Scored tells how long parsing and scoring one body took.
+	Scored(took time.Duration)
+	// Relayed tells how old events were when this process could tell its subscribers.
+	Relayed(lag time.Duration)
+}
+
+// A Service runs the flows of one server process. All methods may be called at the same time.
+type Service struct {
+	db       *db.DB
+	settings Settings
+	log      *slog.Logger
+	meter    Meter
+
+	tail      *events.Tail[events.Event]
+	beats     *events.Tail[events.Heartbeat]
+	listeners atomic.Int32 // how many follow heartbeats
+	caughtUp  atomic.Int64 // when the log was last read to its end, in microseconds
+
+	fingerprints atomic.Pointer[loaded]
+
+	heartbeats  *batcher[*beat]
+	submissions *batcher[*submission]
+}
+
+// Sizes of the tails: what a subscriber may fall behind before it reads the stored log.
+const (
+	tailSize = 8192
+	beatSize = 4096
+)
+
+// New makes the flows ready: it loads the fingerprints in use and finds the end of the log.
+// The flows work from then on; Run keeps subscribers told.
+func New(ctx context.Context, d *db.DB, s Settings, m Meter, log *slog.Logger) (*Service, error) {
+	head, err := d.LogHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v := &Service{
+		db: d, settings: s, log: log, meter: m,
+		tail:  events.NewTail(tailSize, head.Seq, func(e events.Event) int64 { return e.Seq }),
+		beats: events.NewTail(beatSize, head.Seq, func(h events.Heartbeat) int64 { return h.Seq }),
+	}
+	v.caughtUp.Store(d.Now().UnixMicro())
+	v.heartbeats = newBatcher(1, 256, v.takeHeartbeats)
+	v.submissions = newBatcher(2, 64, v.takeSubmissions)
+	return v, v.loadFingerprints(ctx)
+}
