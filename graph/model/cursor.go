@@ -1,0 +1,76 @@
+package model
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/fault"
+)
+
+// Cursors are a version, the kind of list, and the keys of the place, in base64. The kind keeps
+// a cursor of one list from being read as another's.
+const (
+	cursorVersion     = "1"
+	CursorLog         = "log"
+	CursorProbe       = "probe"
+	CursorMeasurement = "measurement"
+)
+
+// NewCursor names a place in a list of that kind.
+func NewCursor(kind string, keys ...string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(cursorVersion + "\x1f" + kind + "\x1f" + strings.Join(keys, "\x1f")))
+}
+
+// ParseCursor gives back the keys of a place. It fails with INVALID when this is no cursor of
+// that kind of list with so many keys.
+func ParseCursor(kind, cursor string, keys int) ([]string, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
+	parts := strings.Split(string(b), "\x1f")
+	if err != nil || len(parts) != keys+2 || parts[0] != cursorVersion || parts[1] != kind {
+		return nil, fault.New(fault.Invalid, "This is not a cursor of this list. Send back one that you were given, unchanged.")
+	}
+	return parts[2:], nil
+}
+
+// LogCursor names a place in the event log.
+func LogCursor(p events.Position) string {
+	var at int64
+	if !p.RecordedAt.IsZero() {
+		at = p.RecordedAt.UnixMicro()
+	}
+	return NewCursor(CursorLog, strconv.FormatInt(p.Seq, 10), strconv.FormatInt(at, 10))
+}
+
+// ParseLogCursor gives back a place in the event log. It fails with INVALID.
+func ParseLogCursor(cursor string) (p events.Position, err error) {
+	keys, err := ParseCursor(CursorLog, cursor, 2)
+	if err != nil {
+		return p, err
+	}
+	seq, e1 := strconv.ParseInt(keys[0], 10, 64)
+	at, e2 := strconv.ParseInt(keys[1], 10, 64)
+	if e1 != nil || e2 != nil || seq < 0 || at < 0 {
+		_, err = ParseCursor(CursorLog, "", 2)
+		return p, err
+	}
+	p.Seq = seq
+	if at > 0 {
+		p.RecordedAt = time.UnixMicro(at).UTC()
+	}
+	return p, nil
+}
+
+// KeyTime writes an instant as a cursor's key, and as what the database compares it with.
+func KeyTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// CheckKeyTime fails with INVALID unless the key is an instant: the database would fail
+// otherwise, and say so in its own words.
+func CheckKeyTime(key string) error {
+	if _, err := time.Parse(time.RFC3339Nano, key); err != nil {
+		return fault.New(fault.Invalid, "This is not a cursor of this list. Send back one that you were given, unchanged.")
+	}
+	return nil
+}

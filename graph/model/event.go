@@ -1,0 +1,154 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/probe"
+)
+
+// An Event is an event of the log as the viewer may see it.
+type Event struct {
+	ID          string
+	Cursor      string
+	Seq         int64
+	OccurredAt  time.Time
+	RecordedAt  time.Time
+	Kind        events.Kind
+	Summary     string
+	Country     *Country
+	Network     *Network
+	RuleID      *string
+	RuleVersion *int
+	CausedBy    []int64
+	URL         string
+
+	SubjectID string // empty when there is none
+}
+
+// IsNode marks an entity.
+func (*Event) IsNode() {}
+
+// staffOnly are the kinds that are nobody else's business.
+var staffOnly = map[events.Kind]bool{
+	events.TokenCreated: true, events.SubmissionDiscarded: true, events.Kind(probe.RetiredAlive): true,
+}
+
+// SeesEvents lists the kinds that the viewer must not see.
+func SeesEvents(v Viewer) (hidden []string) {
+	if v.Principal.Staff() {
+		return nil
+	}
+	for k := range staffOnly {
+		hidden = append(hidden, string(k))
+	}
+	return hidden
+}
+
+// NewEvent shows e to the viewer; nil when it is not the viewer's to see. p is the probe that
+// e is about, and the zero Probe when it is about none.
+func NewEvent(v Viewer, e events.Event, p db.Probe) *Event {
+	if staffOnly[e.Kind] && !v.Principal.Staff() {
+		return nil
+	}
+	out := &Event{
+		ID: eventPrefix + strconv.FormatInt(e.Seq, 10), Cursor: LogCursor(e.Position()), Seq: e.Seq,
+		OccurredAt: e.OccurredAt, RecordedAt: e.RecordedAt, Kind: e.Kind, SubjectID: e.Subject,
+		RuleID: text(e.RuleID), CausedBy: e.CausedBy, URL: "/explorer/event/" + strconv.FormatInt(e.Seq, 10),
+		Network: NewNetwork(e.ASN), Summary: summary(e, p),
+	}
+	if e.Country != "" {
+		out.Country = NewCountry(e.Country)
+	}
+	if e.RuleID != "" {
+		out.RuleVersion = &e.RuleVersion
+	}
+	if p.ID != "" && !v.Networks.SeesNetwork(v.Principal, p.ID, p.Peers) {
+		out.Network = nil
+	}
+	return out
+}
+
+// OfProbe returns the probe that an event is about; false when it is about something else.
+func OfProbe(e events.Event) (probe.ID, bool) {
+	n, ok := ParseNodeID(e.Subject)
+	return n.Probe, ok && n.Probe != ""
+}
+
+// summary is the event in a sentence: the same on pages, in digests and in feeds.
+func summary(e events.Event, p db.Probe) string {
+	name := p.DisplayName
+	if name == "" {
+		name = e.Subject
+	}
+	switch e.Kind {
+	case events.MeasurementScored:
+		return scoredSummary(e)
+	case events.SubmissionDiscarded:
+		var d events.Discarded
+		_ = json.Unmarshal(e.Payload, &d)
+		return "A submission was kept aside. " + measurement.Discard(d.Reason).String()
+	case events.OutageOpened:
+		return "We cannot observe: " + outageReason(e)
+	case events.OutageClosed:
+		return "We can observe again. " + outageReason(e)
+	case events.FingerprintsImported:
+		var i events.Imported
+		_ = json.Unmarshal(e.Payload, &i)
+		return fmt.Sprintf("Fingerprint set %d is in use: %d for DNS, %d for HTTP.", i.Version, i.DNS, i.HTTP)
+	case events.TokenCreated:
+		var t events.Token
+		_ = json.Unmarshal(e.Payload, &t)
+		return fmt.Sprintf("A token of the %s role was made for %s.", t.Role, t.Name)
+	}
+	c, err := e.Change()
+	switch {
+	case err != nil:
+		return name + " changed."
+	case c.From != "":
+		return fmt.Sprintf("%s went from %s to %s. %s", name, c.From, c.To, c.Reason)
+	default:
+		return name + ": " + c.Reason
+	}
+}
+
+func scoredSummary(e events.Event) string {
+	var m events.Scored
+	_ = json.Unmarshal(e.Payload, &m)
+	of := m.TestName
+	if m.Input != "" {
+		of += " of " + m.Input
+	}
+	verdict := "shows nothing unusual"
+	switch {
+	case m.Failure:
+		verdict = "failed"
+	case m.Confirmed:
+		verdict = "matched a known block page or blocking address"
+	case m.Anomaly:
+		verdict = "shows an anomaly"
+	}
+	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, verdict)
+}
+
+func outageReason(e events.Event) string {
+	var o events.Outage
+	_ = json.Unmarshal(e.Payload, &o)
+	return OutageReason(probe.Cause(o.Cause))
+}
+
+// OutageReason is the cause in a sentence.
+func OutageReason(c probe.Cause) string {
+	switch c {
+	case probe.ServerDown:
+		return "No server of ours was running."
+	case probe.SilenceAcrossCountries:
+		return "Many probes in several countries fell silent at once, so the fault was taken to be ours."
+	}
+	return string(c)
+}

@@ -1,0 +1,67 @@
+package model
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/openvantage/vantage/country"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/network"
+	"github.com/openvantage/vantage/probe"
+)
+
+// Prefixes of global ids. A probe's id has its own.
+const (
+	measurementPrefix = "msm_"
+	countryPrefix     = "cty_"
+	networkPrefix     = "net_"
+	eventPrefix       = "evt_"
+	tokenPrefix       = "tok_"
+)
+
+// A NodeID is a global id taken apart: exactly one field is set.
+type NodeID struct {
+	Probe       probe.ID
+	Measurement measurement.ID
+	Country     country.Code
+	Network     network.ASN
+	Event       int64
+	Token       int64
+}
+
+// ParseNodeID takes a global id apart; false when it is none of ours.
+func ParseNodeID(id string) (n NodeID, ok bool) {
+	if len(id) < 5 {
+		return n, false
+	}
+	rest := id[4:]
+	var err error
+	switch id[:4] {
+	case measurementPrefix:
+		n.Measurement = measurement.ID(rest)
+		_, _, ok = n.Measurement.Split()
+		return n, ok
+	case countryPrefix:
+		n.Country, err = UnmarshalCountryCode(rest)
+	case networkPrefix:
+		var a uint64
+		a, err = strconv.ParseUint(rest, 10, 32)
+		n.Network = network.ASN(a)
+		return n, err == nil && a != 0 && strconv.FormatUint(a, 10) == rest
+	case eventPrefix:
+		n.Event, err = number(rest)
+	case tokenPrefix:
+		n.Token, err = number(rest)
+	default:
+		n.Probe, err = probe.ParseID(id)
+	}
+	return n, err == nil
+}
+
+func number(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil && (n < 1 || strings.HasPrefix(s, "+") || s[0] == '0') {
+		return 0, strconv.ErrSyntax
+	}
+	return n, err
+}

@@ -1,0 +1,118 @@
+package model
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/openvantage/vantage/country"
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/probe"
+)
+
+// A Measurement is a scored measurement as the viewer may see it.
+type Measurement struct {
+	ID              string
+	UID             string
+	ReportID        string
+	TestName        string
+	TestVersion     string
+	Input           string
+	Domain          string
+	Country         *Country
+	Network         *Network
+	ResolverNetwork *Network
+	StartedAt       *time.Time
+	ReceivedAt      time.Time
+	Anomaly         bool
+	Confirmed       bool
+	Failure         bool
+	Scores          *Scores
+	Fingerprints    []*FingerprintMatch
+	ScoringProblem  *string
+	ScorerVersion   string
+	Software        *Software
+	Platform        string
+	Provenance      db.Provenance
+	BodySizeBytes   int
+	BodySha256      string
+	BodyURL         string
+	Permalink       string
+
+	ProbeID   probe.ID               // empty when there is none, or it is not the viewer's to know
+	LoadProbe func() (*Probe, error) // finds the probe of that id
+}
+
+// IsNode marks an entity.
+func (*Measurement) IsNode() {}
+
+// NewMeasurement shows m to the viewer.
+func NewMeasurement(v Viewer, m db.Measurement) *Measurement {
+	uid := string(m.UID)
+	out := &Measurement{
+		ID: measurementPrefix + uid, UID: uid, ReportID: m.ReportID, TestName: m.TestName, TestVersion: m.TestVersion,
+		Input: m.Input, Domain: m.Domain, Country: NewCountry(m.Country), Network: NewNetwork(m.ASN),
+		ResolverNetwork: NewNetwork(m.ResolverASN), StartedAt: optional(m.StartedAt), ReceivedAt: m.ReceivedAt,
+		Anomaly: m.Anomaly, Confirmed: m.Confirmed, Failure: m.Failure, ScoringProblem: text(m.ScoringProblem),
+		ScorerVersion: m.ScorerVersion, Platform: m.Platform, Provenance: m.Provenance, BodySizeBytes: m.BodySize,
+		Software: &Software{
+			Name: m.SoftwareName, Version: m.SoftwareVersion, EngineName: m.EngineName, EngineVersion: m.EngineVersion,
+		},
+		BodySha256: hex.EncodeToString(m.BodySHA256[:]),
+		BodyURL:    "/api/v1/raw_measurement?measurement_uid=" + uid, Permalink: "/explorer/measurement/" + uid,
+	}
+	out.Scores, out.Fingerprints = scores(m.Scores)
+	if m.ProbeID != "" && v.Networks.SeesProbeOf(v.Principal, m.ProbeID, m.Peers, m.ProbeASN, m.ASN) {
+		out.ProbeID = m.ProbeID
+	}
+	return out
+}
+
+// Scores are the scores behind the flags.
+type Scores struct {
+	BlockingGeneral float64
+	BlockingGlobal  float64
+	BlockingCountry float64
+	BlockingIsp     float64
+	BlockingLocal   float64
+	Accuracy        *float64
+	Analysis        json.RawMessage
+	Extra           json.RawMessage
+	Verbatim        json.RawMessage
+}
+
+// scores reads a stored score object; what our own scorer wrote always reads.
+func scores(stored json.RawMessage) (*Scores, []*FingerprintMatch) {
+	var s measurement.Scores
+	var listed struct {
+		Fingerprints []*FingerprintMatch `json:"fingerprints"`
+	}
+	_ = json.Unmarshal(stored, &s)
+	_ = json.Unmarshal(stored, &listed)
+	if listed.Fingerprints == nil {
+		listed.Fingerprints = []*FingerprintMatch{}
+	}
+	return &Scores{
+		BlockingGeneral: s.BlockingGeneral, BlockingGlobal: s.BlockingGlobal, BlockingCountry: s.BlockingCountry,
+		BlockingIsp: s.BlockingISP, BlockingLocal: s.BlockingLocal, Accuracy: s.Accuracy,
+		Analysis: s.Analysis, Extra: s.Extra, Verbatim: stored,
+	}, listed.Fingerprints
+}
+
+// A FingerprintMatch is a fingerprint that was found.
+type FingerprintMatch struct {
+	Name              string         `json:"name"`
+	Scope             string         `json:"scope"`
+	LocationFound     string         `json:"location_found"`
+	ConfidenceNoFp    int            `json:"confidence_no_fp"`
+	ExpectedCountries []country.Code `json:"expected_countries"`
+}
+
+// A MeasurementScored is the news of a scored measurement.
+type MeasurementScored struct {
+	Cursor      string
+	Seq         int64
+	OccurredAt  time.Time
+	Measurement *Measurement
+}

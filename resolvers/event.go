@@ -1,0 +1,116 @@
+package resolvers
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/graph"
+	"github.com/openvantage/vantage/graph/model"
+	"github.com/openvantage/vantage/probe"
+)
+
+func (r *eventResolver) Subject(ctx context.Context, obj *model.Event) (model.Node, error) {
+	if obj.SubjectID == "" {
+		return nil, nil
+	}
+	return (&queryResolver{r.Resolver}).Node(ctx, obj.SubjectID)
+}
+
+func (r *queryResolver) Events(ctx context.Context, filter *model.EventFilter, first *int, after *string, last *int, before *string) (*model.EventConnection, error) {
+	p, err := slice{first, last, after, before}.page(func(c string) ([]string, error) {
+		at, err := model.ParseLogCursor(c)
+		return []string{strconv.FormatInt(at.Seq, 10)}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := deref(filter)
+	rows, err := r.DB.Events(ctx, db.EventQuery{
+		Kinds: strs(f.Kinds), NotKinds: model.SeesEvents(r.viewer(ctx)), Countries: strs(f.Countries), Subjects: f.Subjects,
+		Since: f.Since, Until: f.Until,
+	}, p)
+	if err != nil {
+		return nil, err
+	}
+	probes, err := r.probesOf(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	out, info := edges(rows, p, func(e events.Event) string { return model.LogCursor(e.Position()) },
+		func(c string, e events.Event) *model.EventEdge {
+			id, _ := model.OfProbe(e)
+			return &model.EventEdge{Cursor: c, Node: model.NewEvent(r.viewer(ctx), e, probes[id])}
+		})
+	return &model.EventConnection{Edges: out, PageInfo: info}, nil
+}
+
+// probesOf loads the probes that events are about.
+func (r *Resolver) probesOf(ctx context.Context, evs []events.Event) (map[probe.ID]db.Probe, error) {
+	var ids []probe.ID
+	for _, e := range evs {
+		if id, ok := model.OfProbe(e); ok {
+			ids = append(ids, id)
+		}
+	}
+	if ids == nil {
+		return nil, nil
+	}
+	return r.DB.ProbesByID(ctx, ids)
+}
+
+// event shows one event; nil when it is not the viewer's to see.
+func (r *Resolver) event(ctx context.Context, e events.Event) (*model.Event, error) {
+	probes, err := r.probesOf(ctx, []events.Event{e})
+	id, _ := model.OfProbe(e)
+	return model.NewEvent(r.viewer(ctx), e, probes[id]), err
+}
+
+func (r *subscriptionResolver) Events(ctx context.Context, filter *model.EventFilter, after *string) (<-chan *model.Event, error) {
+	at, err := position(after)
+	if err != nil {
+		return nil, err
+	}
+	f := deref(filter)
+	return stream(ctx, r.Resolver, "events", func(yield func(*model.Event) bool) (failed error) {
+		err := r.Flows.Follow(ctx, at, func(e events.Event) bool {
+			if !matchesEvent(f, e) {
+				return true
+			}
+			shown, err := r.event(ctx, e)
+			if err != nil {
+				failed = err
+				return false
+			}
+			return shown == nil || yield(shown)
+		})
+		return firstOf(failed, err)
+	}), nil
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func matchesEvent(f model.EventFilter, e events.Event) bool {
+	return in(f.Kinds, e.Kind) && in(f.Countries, e.Country) && in(f.Subjects, e.Subject) && within(f.Since, f.Until, e.OccurredAt)
+}
+
+// in holds for nil, as in queries, and otherwise wants v among the values.
+func in[T comparable](values []T, v T) bool { return values == nil || slices.Contains(values, v) }
+
+func within(since, until *time.Time, t time.Time) bool {
+	return (since == nil || !t.Before(*since)) && (until == nil || t.Before(*until))
+}
+
+func (r *Resolver) Event() graph.EventResolver { return &eventResolver{r} }
+
+type eventResolver struct{ *Resolver }

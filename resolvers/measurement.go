@@ -1,0 +1,258 @@
+package resolvers
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/graph"
+	"github.com/openvantage/vantage/graph/model"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/probe"
+	"github.com/openvantage/vantage/service"
+)
+
+// MaxBatch is how many bodies one mutation takes.
+const MaxBatch = 100
+
+func (r *measurementResolver) Probe(_ context.Context, obj *model.Measurement) (*model.Probe, error) {
+	if obj.ProbeID == "" {
+		return nil, nil
+	}
+	return obj.LoadProbe()
+}
+
+func (r *measurementResolver) Body(ctx context.Context, obj *model.Measurement) (json.RawMessage, error) {
+	return r.DB.Body(ctx, measurement.ID(obj.UID))
+}
+
+// shownMeasurements shows rows; their probes are loaded together, when one is asked for.
+func (r *Resolver) shownMeasurements(ctx context.Context, rows ...db.Measurement) []*model.Measurement {
+	out := make([]*model.Measurement, len(rows))
+	var ids []probe.ID
+	for i, m := range rows {
+		out[i] = model.NewMeasurement(r.viewer(ctx), m)
+		if out[i].ProbeID != "" {
+			ids = append(ids, out[i].ProbeID)
+		}
+	}
+	load := sync.OnceValues(func() (map[probe.ID]db.Probe, error) { return r.DB.ProbesByID(ctx, ids) })
+	for _, m := range out {
+		m.LoadProbe = func() (*model.Probe, error) {
+			probes, err := load()
+			if err != nil {
+				return nil, err
+			}
+			return model.NewProbe(r.viewer(ctx), probes[m.ProbeID]), nil
+		}
+	}
+	return out
+}
+
+func (r *Resolver) measurement(ctx context.Context, m db.Measurement) *model.Measurement {
+	return r.shownMeasurements(ctx, m)[0]
+}
+
+func (r *mutationResolver) SubmitMeasurement(ctx context.Context, input model.SubmitMeasurementInput) (*model.SubmitMeasurementPayload, error) {
+	done, err := r.Flows.Submit(ctx, Principal(ctx), deref(input.IdempotencyKey), service.Submission{
+		Body: []byte(input.Content), ReceivedAt: deref(input.ReceivedAt),
+	})
+	if err != nil {
+		errs, err := expected(ctx, err)
+		return &model.SubmitMeasurementPayload{UserErrors: errs}, err
+	}
+	return r.outcome(ctx, done)
+}
+
+// outcome shows what became of a body.
+func (r *Resolver) outcome(ctx context.Context, done service.Outcome) (*model.SubmitMeasurementPayload, error) {
+	out := &model.SubmitMeasurementPayload{Duplicate: done.Duplicate, UserErrors: []*model.UserError{}}
+	if done.Discarded != "" {
+		out.Discarded = &model.DiscardedSubmission{UID: string(done.UID), Reason: done.Discarded, Message: done.Discarded.String()}
+		return out, nil
+	}
+	m, err := r.DB.Measurement(ctx, done.UID)
+	if err != nil {
+		return nil, err
+	}
+	out.Measurement = r.measurement(ctx, m)
+	return out, nil
+}
+
+func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.SubmitMeasurementsInput) (*model.SubmitMeasurementsPayload, error) {
+	if n := len(input.Items); n == 0 || n > MaxBatch {
+		errs, err := expected(ctx, fault.Field("input.items", "A batch has 1 to %d bodies.", MaxBatch))
+		return &model.SubmitMeasurementsPayload{Outcomes: []*model.SubmitMeasurementPayload{}, UserErrors: errs}, err
+	}
+	out := make([]*model.SubmitMeasurementPayload, len(input.Items))
+	var wg sync.WaitGroup
+	busy := make(chan struct{}, 16) // as many as share a transaction well
+	for i, item := range input.Items {
+		wg.Add(1)
+		busy <- struct{}{}
+		go func() {
+			defer wg.Done()
+			defer func() { <-busy }()
+			out[i] = r.submitItem(ctx, itemKey(input.IdempotencyKey, i), item)
+		}()
+	}
+	wg.Wait()
+	return &model.SubmitMeasurementsPayload{Outcomes: out, UserErrors: []*model.UserError{}}, nil
+}
+
+// submitItem gives one body of a batch its own outcome and its own key.
+func (r *Resolver) submitItem(ctx context.Context, key string, item *model.MeasurementItemInput) *model.SubmitMeasurementPayload {
+	done, err := r.Flows.Submit(ctx, Principal(ctx), key, service.Submission{Body: []byte(item.Content), ReceivedAt: deref(item.ReceivedAt)})
+	if err == nil {
+		var out *model.SubmitMeasurementPayload
+		if out, err = r.outcome(ctx, done); err == nil {
+			return out
+		}
+	}
+	return &model.SubmitMeasurementPayload{UserErrors: []*model.UserError{userError(fault.Of(err))}}
+}
+
+func (r *queryResolver) Measurement(ctx context.Context, uid string) (*model.Measurement, error) {
+	m, err := r.DB.Measurement(ctx, measurement.ID(uid))
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.measurement(ctx, m), nil
+}
+
+func (r *queryResolver) Measurements(ctx context.Context, filter *model.MeasurementFilter, orderBy *model.MeasurementOrder, first *int, after *string, last *int, before *string) (*model.MeasurementConnection, error) {
+	f := deref(filter)
+	return r.measurements(ctx, db.MeasurementQuery{
+		Since: f.Since, Until: f.Until, ReceivedSince: f.ReceivedSince, Countries: strs(f.Countries), ASNs: numbers(f.Asns),
+		TestNames: f.TestNames, Domains: f.Domains, Inputs: f.Inputs, Anomaly: f.Anomaly, Confirmed: f.Confirmed,
+		Failure: f.Failure, Outcomes: strs(f.Outcomes), ReportID: f.ReportID, ProbeID: f.ProbeID,
+		SoftwareVersions: f.SoftwareVersions, OONIRunLinkID: f.OoniRunLinkID, Visible: r.viewer(ctx),
+	}, orderBy, slice{first, last, after, before})
+}
+
+func (r *Resolver) measurements(ctx context.Context, q db.MeasurementQuery, by *model.MeasurementOrder, s slice) (*model.MeasurementConnection, error) {
+	order, desc := db.ByStartedAt, true
+	key := db.Measurement.SortAt
+	if by != nil {
+		desc = by.Direction == model.OrderDirectionDesc
+		if by.Field == model.MeasurementOrderFieldReceivedAt {
+			order, key = db.ByReceivedAt, func(m db.Measurement) time.Time { return m.ReceivedAt }
+		}
+	}
+	p, err := s.page(func(c string) ([]string, error) {
+		keys, err := model.ParseCursor(model.CursorMeasurement, c, 2)
+		if err == nil {
+			err = model.CheckKeyTime(keys[0])
+		}
+		return keys, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.DB.Measurements(ctx, q, order, desc, p)
+	if err != nil {
+		return nil, err
+	}
+	shown := r.shownMeasurements(ctx, rows...)
+	byUID := make(map[measurement.ID]*model.Measurement, len(rows))
+	for i, m := range rows {
+		byUID[m.UID] = shown[i]
+	}
+	out, info := edges(rows, p, func(m db.Measurement) string {
+		return model.NewCursor(model.CursorMeasurement, model.KeyTime(key(m)), string(m.UID))
+	},
+		func(c string, m db.Measurement) *model.MeasurementEdge {
+			return &model.MeasurementEdge{Cursor: c, Node: byUID[m.UID]}
+		})
+	return &model.MeasurementConnection{Edges: out, PageInfo: info}, nil
+}
+
+func (r *subscriptionResolver) MeasurementScored(ctx context.Context, filter *model.MeasurementFilter, after *string) (<-chan *model.MeasurementScored, error) {
+	at, err := position(after)
+	if err != nil {
+		return nil, err
+	}
+	f := deref(filter)
+	return stream(ctx, r.Resolver, "measurementScored", func(yield func(*model.MeasurementScored) bool) (failed error) {
+		err := r.Flows.Follow(ctx, at, func(e events.Event) bool {
+			var news *model.MeasurementScored
+			if news, failed = r.scored(ctx, f, e); failed != nil {
+				return false
+			}
+			return news == nil || yield(news)
+		})
+		return firstOf(failed, err)
+	}), nil
+}
+
+// scored is the news of a measurement that matches; nil when it does not, or was dropped by
+// retention meanwhile.
+func (r *Resolver) scored(ctx context.Context, f model.MeasurementFilter, e events.Event) (*model.MeasurementScored, error) {
+	if e.Kind != events.MeasurementScored {
+		return nil, nil
+	}
+	var s events.Scored
+	if err := json.Unmarshal(e.Payload, &s); err != nil {
+		return nil, err
+	}
+	if !matchesMeasurement(f, e, s) {
+		return nil, nil
+	}
+	m, err := r.DB.Measurement(ctx, s.UID)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	shown := r.measurement(ctx, m)
+	if f.ProbeID != nil && string(shown.ProbeID) != *f.ProbeID {
+		return nil, nil // it is withheld
+	}
+	return &model.MeasurementScored{Cursor: model.LogCursor(e.Position()), Seq: e.Seq, OccurredAt: e.OccurredAt, Measurement: shown}, nil
+}
+
+// matchesMeasurement decides from the event alone, by the same conditions as the query.
+func matchesMeasurement(f model.MeasurementFilter, e events.Event, s events.Scored) bool {
+	sortAt := s.ReceivedAt
+	if s.StartedAt != nil {
+		sortAt = *s.StartedAt
+	}
+	outcome := model.MeasurementOutcomeOk
+	switch {
+	case s.Failure:
+		outcome = model.MeasurementOutcomeFailure
+	case s.Confirmed:
+		outcome = model.MeasurementOutcomeConfirmed
+	case s.Anomaly:
+		outcome = model.MeasurementOutcomeAnomaly
+	}
+	return within(f.Since, f.Until, sortAt) && within(f.ReceivedSince, nil, s.ReceivedAt) &&
+		in(f.Countries, e.Country) && in(f.Asns, e.ASN) && in(f.TestNames, s.TestName) && in(f.Domains, s.Domain) &&
+		in(f.Inputs, s.Input) && is(f.Anomaly, s.Anomaly) && is(f.Confirmed, s.Confirmed) && is(f.Failure, s.Failure) &&
+		in(f.Outcomes, outcome) && is(f.ReportID, s.ReportID) && is(f.ProbeID, string(s.ProbeID)) &&
+		in(f.SoftwareVersions, s.SoftwareVersion) && (f.OoniRunLinkID == nil || s.OONIRunLinkID != nil && *f.OoniRunLinkID == *s.OONIRunLinkID)
+}
+
+func is[T comparable](want *T, v T) bool { return want == nil || *want == v }
+
+// itemKey is the key of one body of a batch that has one. Batches of the same bodies in
+// another order are other batches.
+func itemKey(batch *string, i int) string {
+	if batch == nil || *batch == "" {
+		return ""
+	}
+	return *batch + "#" + strconv.Itoa(i)
+}
+
+func (r *Resolver) Measurement() graph.MeasurementResolver { return &measurementResolver{r} }
+
+type measurementResolver struct{ *Resolver }

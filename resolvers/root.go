@@ -1,0 +1,120 @@
+package resolvers
+
+import (
+	"context"
+	"time"
+
+	"github.com/openvantage/vantage/country"
+	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/graph"
+	"github.com/openvantage/vantage/graph/model"
+	"github.com/openvantage/vantage/network"
+	"github.com/openvantage/vantage/service"
+)
+
+func (r *mutationResolver) CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error) {
+	issued, err := r.Flows.CreateToken(ctx, Principal(ctx), deref(input.IdempotencyKey), input.Role, input.Name)
+	if err != nil {
+		errs, err := expected(ctx, err)
+		return &model.CreateTokenPayload{UserErrors: errs}, err
+	}
+	return &model.CreateTokenPayload{Token: model.NewToken(issued.Token), Secret: &issued.Secret, UserErrors: []*model.UserError{}}, nil
+}
+
+func (r *queryResolver) Node(ctx context.Context, id string) (model.Node, error) {
+	n, ok := model.ParseNodeID(id)
+	if !ok {
+		return nil, nil
+	}
+	found, err := r.node(ctx, n)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return found, err
+}
+
+// node finds an entity. NOT_FOUND when there is none or it is not the viewer's to see.
+func (r *queryResolver) node(ctx context.Context, n model.NodeID) (model.Node, error) {
+	absent := fault.New(fault.NotFound, "There is nothing with this id.")
+	switch {
+	case n.Probe != "":
+		return r.probe(ctx, n.Probe)
+	case n.Measurement != "":
+		m, err := r.DB.Measurement(ctx, n.Measurement)
+		if err != nil {
+			return nil, err
+		}
+		return r.measurement(ctx, m), nil
+	case n.Country != "":
+		if _, ok := country.Lookup(n.Country); !ok && n.Country != country.Unknown {
+			return nil, absent
+		}
+		return model.NewCountry(n.Country), nil
+	case n.Network != network.Unknown:
+		return model.NewNetwork(n.Network), nil
+	case n.Event != 0:
+		e, err := r.DB.Event(ctx, n.Event)
+		if err != nil {
+			return nil, err
+		}
+		shown, err := r.event(ctx, e)
+		if err != nil || shown == nil {
+			return nil, absent
+		}
+		return shown, nil
+	case n.Token != 0 && Principal(ctx).Staff():
+		t, err := r.DB.Token(ctx, n.Token)
+		if err != nil {
+			return nil, err
+		}
+		return model.NewToken(t), nil
+	}
+	return nil, absent
+}
+
+func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]model.Node, error) {
+	if len(ids) > MaxPage {
+		return nil, fault.Field("ids", "Ask for at most %d ids at a time.", MaxPage)
+	}
+	out := make([]model.Node, len(ids))
+	for i, id := range ids {
+		n, err := r.Node(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = n
+	}
+	return out, nil
+}
+
+func (r *subscriptionResolver) Pulse(ctx context.Context) (<-chan *model.Pulse, error) {
+	return stream(ctx, r.Resolver, "pulse", func(yield func(*model.Pulse) bool) error {
+		tick := time.NewTicker(pulseEvery)
+		defer tick.Stop()
+		for yield(pulse(r.Flows, r.DB.Now())) {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		return nil
+	}), nil
+}
+
+func pulse(s *service.Service, now time.Time) *model.Pulse {
+	at, lag := s.Here()
+	return &model.Pulse{Cursor: model.LogCursor(at), Seq: at.Seq, At: now, OccurredAt: now, LagMs: int(max(0, lag.Milliseconds()))}
+}
+
+func (r *Resolver) Mutation() graph.MutationResolver { return &mutationResolver{r} }
+
+func (r *Resolver) Query() graph.QueryResolver { return &queryResolver{r} }
+
+func (r *Resolver) Subscription() graph.SubscriptionResolver { return &subscriptionResolver{r} }
+
+type (
+	mutationResolver     struct{ *Resolver }
+	queryResolver        struct{ *Resolver }
+	subscriptionResolver struct{ *Resolver }
+)

@@ -1,0 +1,35 @@
+package server
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/openvantage/vantage/access"
+)
+
+// Config is every setting of the server. Each is a flag and an environment variable, and is
+// listed in README.
+type Config struct {
+	DatabaseURL     string `name:"database-url" env:"DATABASE_URL" help:"PostgreSQL 14 or newer. Absent: a private one is started under the data directory."`
+	DataDir         string `name:"data-dir" env:"DATA_DIR" help:"Where the private PostgreSQL keeps its files. Absent: ./var, or /var/lib/vantage for root where PostgreSQL's user cannot enter ./var."`
+	Listen          string `name:"listen" env:"LISTEN" default:"127.0.0.1:8080" help:"Address of the API and the pages."`
+	HeartbeatListen string `name:"heartbeat-listen" env:"HEARTBEAT_LISTEN" default:"127.0.0.1:8081" help:"Address of the second listener, for heartbeats alone. Give it another IP, so that who blocks one may leave the other."`
+
+	AllowedOrigins []string `name:"allowed-origins" env:"ALLOWED_ORIGINS" help:"Origins of other sites' pages that may open websockets, such as https://example.org. The server's own pages always may."`
+	TrustedProxies []string `name:"trusted-proxies" env:"TRUSTED_PROXIES" help:"Networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is believed."`
+
+	AutoActivate         bool                  `name:"probe-auto-activate" env:"PROBE_AUTO_ACTIVATE" help:"Make registered probes ACTIVE at once, without a person's decision."`
+	OpenCollector        bool                  `name:"open-collector" env:"OPEN_COLLECTOR" default:"true" negatable:"" help:"Take measurements from anybody, as third-party evidence."`
+	PublicNetworks       access.PublicNetworks `name:"public-networks" env:"PUBLIC_NETWORKS" default:"grouped" enum:"always,grouped,never" help:"When the public sees a probe's network: always, grouped (only if the probe is not alone in its country and network), or never."`
+	RegistrationsPerHour int                   `name:"registrations-per-hour" env:"REGISTRATIONS_PER_HOUR" default:"120" help:"How many probes one source (IPv4 /24, IPv6 /56) may register in an hour."`
+	MaxMeasurementBytes  int                   `name:"max-measurement-bytes" env:"MAX_MEASUREMENT_BYTES" default:"4194304" help:"The largest measurement body."`
+	MaxDocumentBytes     int                   `name:"max-document-bytes" env:"MAX_DOCUMENT_BYTES" default:"262144" help:"The largest GraphQL document."`
+	KeepHeartbeats       time.Duration         `name:"keep-heartbeats" env:"KEEP_HEARTBEATS" default:"0" help:"Drop heartbeats older than this, by whole days. 0: keep all."`
+	KeepMeasurements     time.Duration         `name:"keep-measurements" env:"KEEP_MEASUREMENTS" default:"0" help:"Drop measurements older than this, by whole months. 0: keep all."`
+	KeepEvents           time.Duration         `name:"keep-events" env:"KEEP_EVENTS" default:"0" help:"Drop events older than this, by whole months. 0: keep all."`
+	MaxDatabaseConns     int32                 `name:"max-database-conns" env:"MAX_DATABASE_CONNS" default:"20" help:"Connections to the database."`
+	ClockRate            float64               `name:"clock-rate" env:"CLOCK_RATE" default:"1" help:"For simulations alone: how many times faster than the world the server's clock runs from its start. Use a database that may be thrown away."`
+	LogFormat            string                `name:"log-format" env:"LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"auto is text on a terminal and JSON elsewhere."`
+	LogLevel             slog.Level            `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	ShutdownGrace        time.Duration         `name:"shutdown-grace" env:"SHUTDOWN_GRACE" default:"10s" help:"How long requests under way may take when the server stops."`
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/service"
+)
+
+// metrics are what /metrics shows. Every label has a closed set of values, and none of them
+// says anything about a probe.
+type metrics struct {
+	registry      *prometheus.Registry
+	heartbeats    *prometheus.HistogramVec
+	submissions   *prometheus.CounterVec
+	scoring       prometheus.Histogram
+	relay         prometheus.Histogram
+	subscriptions *prometheus.GaugeVec
+}
+
+func newMetrics(d *db.DB) *metrics {
+	short := []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		heartbeats: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "vantage_heartbeat_seconds", Help: "From the arrival of a heartbeat to its commit, by outcome.", Buckets: short,
+		}, []string{"outcome"}),
+		submissions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vantage_submissions_total", Help: "Submitted measurement bodies by outcome.",
+		}, []string{"outcome"}),
+		scoring: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "vantage_scoring_seconds", Help: "Parsing and scoring one body.",
+			Buckets: []float64{.00001, .00005, .0001, .0005, .001, .005, .01, .05, .1, .5},
+		}),
+		relay: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "vantage_event_lag_seconds", Help: "From the transaction that wrote an event to telling this process's subscribers.", Buckets: short,
+		}),
+		subscriptions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vantage_subscriptions", Help: "Open subscriptions by field.",
+		}, []string{"field"}),
+	}
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+	}
+	m.registry.MustRegister(m.heartbeats, m.submissions, m.scoring, m.relay, m.subscriptions,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gauge("vantage_database_connections", "Connections to the database.", func() float64 { return float64(d.Stats().TotalConns()) }),
+		gauge("vantage_database_connections_busy", "Connections in use.", func() float64 { return float64(d.Stats().AcquiredConns()) }),
+		gauge("vantage_database_wait_seconds", "Time spent waiting for a connection, in all.", func() float64 {
+			return d.Stats().EmptyAcquireWaitTime().Seconds()
+		}),
+	)
+	return m
+}
+
+// observeFlows adds what only the running flows know.
+func (m *metrics) observeFlows(s *service.Service) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vantage_log_seq", Help: "The last event that this process has relayed."},
+			func() float64 { at, _ := s.Here(); return float64(at.Seq) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vantage_log_lag_seconds", Help: "Since when the log was last read to its end."},
+			func() float64 { _, lag := s.Here(); return lag.Seconds() }),
+	)
+}
+
+// Heartbeat implements service.Meter.
+func (m *metrics) Heartbeat(outcome string, took time.Duration) {
+	m.heartbeats.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// Submission implements service.Meter.
+func (m *metrics) Submission(outcome string) { m.submissions.WithLabelValues(outcome).Inc() }
+
+// Scored implements service.Meter.
+func (m *metrics) Scored(took time.Duration) { m.scoring.Observe(took.Seconds()) }
+
+// Relayed implements service.Meter.
+func (m *metrics) Relayed(lag time.Duration) { m.relay.Observe(lag.Seconds()) }
+
+func (m *metrics) subscribed(field string) (done func()) {
+	g := m.subscriptions.WithLabelValues(field)
+	g.Inc()
+	return g.Dec
+}

@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/openvantage/vantage/graph"
+	"github.com/openvantage/vantage/graph/model"
+	"github.com/openvantage/vantage/ooniapi"
+	"github.com/openvantage/vantage/resolvers"
+	"github.com/openvantage/vantage/web"
+)
+
+// Patience with clients. Our decisions: generous to slow links, final to those who only hold
+// a connection.
+const (
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 2 * time.Minute
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 32 << 10
+	// websocketBytes is the largest message from a client: a document and its variables.
+	websocketBytes = 64 << 10
+)
+
+func (s *Server) routes(version string) error {
+	sources, err := newSources(s.cfg.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	sum := sha256.Sum256([]byte(graph.SDL()))
+	hash := hex.EncodeToString(sum[:])
+	resolver := &resolvers.Resolver{
+		DB: s.db, Flows: s.flows, Networks: s.cfg.PublicNetworks, Version: version, SchemaHash: hash,
+		Limits: model.Limits{
+			PageSize: resolvers.MaxPage, DocumentBytes: s.cfg.MaxDocumentBytes, MeasurementBytes: s.cfg.MaxMeasurementBytes,
+			BatchSize: resolvers.MaxBatch, WebsocketMessageBytes: websocketBytes,
+		},
+		MayRegister: newRegistrations(s.cfg.RegistrationsPerHour).spend,
+		Present:     s.present,
+		Subscribed:  s.metrics.subscribed,
+	}
+	auth := authenticator{flows: s.flows, sources: sources, fail: s.writeFault}
+
+	mux := http.NewServeMux()
+	mux.Handle("/graphql", page(auth.wrap(s.graphql(ctx, resolver, auth))))
+	mux.Handle("GET /schema.graphql", schemaHandler(hash))
+	mux.Handle("GET /healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }))
+	mux.Handle("GET /readyz", http.HandlerFunc(s.ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/api/", ooniapi.Handler(s.db, s.writeFault))
+	mux.Handle("/", web.Handler())
+	s.api = s.httpServer(ctx, s.requestID(mux))
+
+	beats := http.NewServeMux()
+	beats.Handle("POST /heartbeat", auth.wrap(http.HandlerFunc(s.heartbeat)))
+	beats.Handle("GET /healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }))
+	s.beats = s.httpServer(ctx, s.requestID(beats))
+	return nil
+}
+
+func (s *Server) httpServer(ctx context.Context, h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: headerBytes, ErrorLog: stdLogger(s.log),
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+}
+
+// page sends browsers that open /graphql to GraphiQL.
+func page(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && prefersHTML(r) {
+			http.Redirect(w, r, "/graphiql", http.StatusSeeOther)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func schemaHandler(hash string) http.Handler {
+	etag := `"` + hash + `"`
+	sdl := []byte(graph.SDL())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", etag)
+		w.Header().Set("Cache-Control", "no-cache")
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write(sdl) // the client is gone if this fails
+	})
+}
+
+// ready answers whether this server can do its work: the database answers, and the log is
+// followed.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := s.db.LogFloor(ctx); err != nil {
+		writeText(w, http.StatusServiceUnavailable, "The database does not answer.\n")
+		return
+	}
+	if _, lag := s.flows.Here(); lag > time.Duration(float64(10*time.Second)*s.cfg.ClockRate) {
+		writeText(w, http.StatusServiceUnavailable, "The event log is not being followed.\n")
+		return
+	}
+	writeText(w, http.StatusOK, "ready\n")
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client is gone if this fails
+}

@@ -1,0 +1,168 @@
+// Package server answers: how does a request reach the flows, and what does the world see of
+// one? It has the HTTP and websocket surfaces, authentication, limits on requests, the error
+// presenter, metrics, and the life of a process from New to the end of Serve.
+//
+// No flow and no rule is here. It is the only package that knows all the others; main alone
+// imports it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/jobs"
+	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/probe"
+	"github.com/openvantage/vantage/service"
+)
+
+// A Server is one process: two listeners on one database.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	db      *db.DB
+	flows   *service.Service
+	jobs    *jobs.Runner
+	api     *http.Server
+	beats   *http.Server
+	apiOn   net.Listener
+	beatsOn net.Listener
+	metrics *metrics
+	stop    context.CancelFunc // ends subscriptions
+}
+
+// New migrates the database at dsn, looks for what was missed while no server ran, and
+// listens. A busy port or a database that does not answer fails now. Version is shown to
+// clients.
+func New(ctx context.Context, cfg Config, dsn, version string, log *slog.Logger) (*Server, error) {
+	if cfg.ClockRate <= 0 {
+		return nil, fmt.Errorf("CLOCK_RATE is %v; it must be more than 0", cfg.ClockRate)
+	}
+	s := &Server{cfg: cfg, log: log}
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, dsn, version); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if s.apiOn, err = lc.Listen(ctx, "tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("the API cannot listen (another LISTEN may help): %w", err)
+	}
+	if s.beatsOn, err = lc.Listen(ctx, "tcp", s.cfg.HeartbeatListen); err != nil {
+		_ = s.apiOn.Close()
+		return fmt.Errorf("heartbeats cannot be listened for (another HEARTBEAT_LISTEN may help): %w", err)
+	}
+	return nil
+}
+
+func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
+	if err = db.Migrate(ctx, dsn); err != nil {
+		return err
+	}
+	s.db, err = db.Open(ctx, dsn, db.Options{MaxConns: s.cfg.MaxDatabaseConns, Clock: clock(s.cfg.ClockRate)})
+	if err != nil {
+		return err
+	}
+	if _, err = s.db.MakePartitions(ctx, s.db.Now()); err != nil {
+		return err
+	}
+	s.metrics = newMetrics(s.db)
+	limits := measurement.DefaultLimits
+	limits.MaxBytes = s.cfg.MaxMeasurementBytes
+	settings := service.Settings{
+		Rules: probe.Default(), Limits: limits, AutoActivate: s.cfg.AutoActivate, OpenCollector: s.cfg.OpenCollector,
+		SweepEvery: sweepEvery(s.cfg.ClockRate),
+	}
+	if s.flows, err = service.New(ctx, s.db, settings, s.metrics, s.log); err != nil {
+		return err
+	}
+	s.metrics.observeFlows(s.flows)
+	// Before any heartbeat is taken: a silence of ours must be found before it is counted.
+	if _, err = s.flows.Sweep(ctx); err != nil {
+		return err
+	}
+	s.jobs = jobs.New(s.db, s.flows, jobs.Retention{
+		Heartbeats: s.cfg.KeepHeartbeats, Measurements: s.cfg.KeepMeasurements, Events: s.cfg.KeepEvents,
+	}, s.log)
+	return s.routes(version)
+}
+
+// URL is where the API listens.
+func (s *Server) URL() string { return "http://" + s.apiOn.Addr().String() }
+
+// HeartbeatURL is where the second listener takes heartbeats.
+func (s *Server) HeartbeatURL() string { return "http://" + s.beatsOn.Addr().String() + "/heartbeat" }
+
+// DB is the server's database, for what runs beside the server in this process.
+func (s *Server) DB() *db.DB { return s.db }
+
+// Serve answers until ctx ends, then stops in order: it accepts nothing new, tells the
+// subscribers, lets requests under way finish, and closes the database.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.close()
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	g, failed := errgroup.WithContext(work)
+	g.Go(func() error { return ignoreClosed(s.api.Serve(s.apiOn)) })
+	g.Go(func() error { return ignoreClosed(s.beats.Serve(s.beatsOn)) })
+	g.Go(func() error { return s.flows.Run(work) })
+	g.Go(func() error { return s.jobs.Run(work) })
+	select {
+	case <-ctx.Done():
+	case <-failed.Done():
+	}
+	s.log.Info("stopping")
+	s.stop()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)
+	defer cancel()
+	err := errors.Join(s.api.Shutdown(grace), s.beats.Shutdown(grace))
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("some requests did not finish in time and were cut off", "grace", s.cfg.ShutdownGrace)
+		err = errors.Join(s.api.Close(), s.beats.Close())
+	}
+	stopWork()
+	return errors.Join(err, g.Wait())
+}
+
+func (s *Server) close() {
+	_, _ = s.apiOn.Close(), s.beatsOn.Close() // closed already after a normal stop
+	if s.db != nil {
+		s.db.Close()
+	}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// clock is the machine's, or one that has run rate times as fast since now.
+func clock(rate float64) func() time.Time {
+	if rate == 1 {
+		return time.Now
+	}
+	began := time.Now()
+	return func() time.Time { return began.Add(time.Duration(float64(time.Since(began)) * rate)) }
+}
+
+// sweepEvery keeps a fast clock's deadlines as prompt as a second is on a true one, as far as
+// the machine can.
+func sweepEvery(rate float64) time.Duration {
+	return max(50*time.Millisecond, time.Duration(float64(time.Second)/max(1, rate)))
+}
