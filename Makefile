@@ -1,0 +1,84 @@
+# Two commands do everything on a fresh machine with Go and Node: make run, make test.
+
+SHELL       := /bin/sh
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LINT        := .cache/bin/golangci-lint-$(shell sed -n 's|.*golangci-lint/v2 \(v[0-9.]*\).*|\1|p' tools/go.mod)
+WEB_SOURCES := $(shell find web -name node_modules -prune -o -path web/dist -prune -o -name '*.go' -prune -o -type f -print)
+FUZZTIME    ?= 30s
+
+# One setting for build, vet and lint, so that they share the build cache.
+export CGO_ENABLED := 0
+# Go and npm keep their caches in HOME.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.cache/home
+endif
+
+.PHONY: help run test build web generate lint bench e2e fuzz tools clean
+
+help: ## Show this help
+	@awk -F ': ## | ## ' '/^[a-z0-9]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
+
+# Root's database belongs to another user, who may not be able to enter the tree.
+run: export VANTAGE_DATA_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/vantage,$(CURDIR)/var)
+run: build ## Start a server with its own database and a small simulated network
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && exec bin/vantage serve --demo
+
+test: ## Run every test, in the end those in a browser
+	@echo "Looking for mistakes with go vet."
+	@go vet ./...
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
+	if sh scripts/need.sh gcc >/dev/null; then \
+		echo "Running the tests, looking for data races." && CGO_ENABLED=1 go test -race -vet=off -shuffle=on -timeout 15m ./...; \
+	else \
+		echo "Running the tests. There is no C compiler, so data races go unseen." && go test -vet=off -shuffle=on -timeout 15m ./...; \
+	fi
+	@$(MAKE) --no-print-directory e2e
+
+build: web ## Build the program: bin/vantage
+	@echo "Building bin/vantage $(VERSION)."
+	@go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/vantage .
+
+web: .cache/web.built ## Build the web pages, if their sources changed
+
+.cache/web.installed: web/package-lock.json
+	@echo "Installing what the web pages are built with."
+	@cd web && npm ci --no-audit --no-fund --loglevel=error
+	@mkdir -p $(@D) && touch $@
+
+.cache/web.built: .cache/web.installed $(WEB_SOURCES)
+	@echo "Building the web pages."
+	@cd web && npm run --silent build
+	@touch $@
+
+generate: ## Bring generated code up to date
+	@echo "Generating code."
+	@go generate ./...
+
+lint: tools ## Check format and style
+	@echo "Checking the format."
+	@bad=$$(find . -name node_modules -prune -o -name '*.go' -print | xargs gofmt -l) && \
+	if [ -n "$$bad" ]; then echo "Run gofmt -w on:" $$bad; exit 1; fi
+	@echo "Checking the style."
+	@$(LINT) run ./...
+
+bench: ## Measure how fast things are
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . -benchmem ./...
+
+e2e: build ## Test the built program with a real browser
+	@echo "Installing what the browser tests are run with."
+	@cd e2e/browser && npm ci --no-audit --no-fund --loglevel=error
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && CHROMIUM=$$(sh scripts/need.sh chromium) && export PG_BINDIR CHROMIUM && \
+	echo "Testing bin/vantage with $$CHROMIUM." && VANTAGE_BIN=$(CURDIR)/bin/vantage go test -tags e2e -vet=off -count=1 -timeout 10m ./e2e/...
+
+fuzz: ## Feed every parser random input, FUZZTIME=30s each
+	@sh scripts/fuzz.sh $(FUZZTIME)
+
+tools: $(LINT) ## Build the tools that lint needs
+
+$(LINT): tools/go.mod tools/go.sum
+	@echo "Building $(@F). This takes two or three minutes, once."
+	@cd tools && go build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+clean: ## Remove everything that was built
+	@rm -rf bin .cache web/node_modules e2e/browser/node_modules
+	@find web/dist -mindepth 1 ! -name README -delete
