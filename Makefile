@@ -18,8 +18,6 @@ endif
 help: ## Show this help
 	@awk -F ': ## | ## ' '/^[a-z0-9]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
 
-# Root's database belongs to another user, who may not be able to enter the tree.
-run: export VANTAGE_DATA_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib/vantage,$(CURDIR)/var)
 run: build ## Start a server with its own database and a small simulated network
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && exec bin/vantage serve --demo
 

@@ -225,7 +225,7 @@ func (c *Client) sendBodies(ctx context.Context, batch []fileBody) ([]Outcome, e
 	items := make([]item, len(batch))
 	for n, b := range batch {
 		items[n] = b.item
-		io.WriteString(h, b.key)
+		h.Write([]byte(b.key))
 	}
 	return c.submitBatch(ctx, hex.EncodeToString(h.Sum(nil)), items)
 }
@@ -324,7 +324,7 @@ func (t *tally) say(format string, args ...any) {
 
 // readFile calls each for every body of a file until that fails.
 func readFile(name string, o SubmitOptions, each func(fileBody) error) error {
-	var r io.Reader = cmp.Or[io.Reader](o.Stdin, os.Stdin)
+	r := cmp.Or[io.Reader](o.Stdin, os.Stdin)
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {

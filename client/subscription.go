@@ -102,10 +102,13 @@ func (c *Client) Subscribe(ctx context.Context, document string, variables any) 
 	ctx, cancel := context.WithTimeoutCause(ctx, ackTimeout, errNotAcknowledged)
 	defer cancel()
 	conn, res, err := c.dialer.DialContext(ctx, c.baseURL+"/graphql", nil)
+	if res != nil {
+		defer res.Body.Close()
+	}
+	if errors.Is(err, websocket.ErrBadHandshake) {
+		return nil, answer{status: res.StatusCode, header: res.Header}.fault()
+	}
 	if err != nil {
-		if errors.Is(err, websocket.ErrBadHandshake) {
-			return nil, answer{status: res.StatusCode, header: res.Header}.fault()
-		}
 		return nil, unreachable(ctx, err)
 	}
 	conn.SetReadLimit(maxAnswerBytes)

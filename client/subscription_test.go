@@ -469,7 +469,10 @@ func TestFollow(t *testing.T) {
 			p.drain()
 			close(gone)
 		})
-		for range c.Follow(t.Context(), tickDocument, map[string]any{"country": "IR"}, "tick", "cursor") {
+		for _, err := range c.Follow(t.Context(), tickDocument, map[string]any{"country": "IR"}, "tick", "cursor") {
+			if err != nil {
+				t.Error(err)
+			}
 			break
 		}
 		<-gone

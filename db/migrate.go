@@ -86,6 +86,7 @@ func migrating(ctx context.Context, dsn string, do func(*migrate.Migrate) error)
 	if err != nil {
 		return translate(err)
 	}
+	defer target.Close()
 	src, err := iofs.New(migrations.FS, ".")
 	if err != nil {
 		return err

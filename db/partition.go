@@ -122,6 +122,7 @@ func (d *DB) makePartition(ctx context.Context, table string, s span, at time.Ti
 // returns their names. A table that keep does not name, or names with a zero time, is kept
 // whole. A reader of the log that has not come past what is dropped gets RESYNC.
 func (d *DB) DropPartitions(ctx context.Context, keep map[string]time.Time) ([]string, error) {
+	defer d.parts.forget()
 	var dropped []string
 	for _, p := range partitioned {
 		limit := keep[p.table]
@@ -141,18 +142,28 @@ func (d *DB) DropPartitions(ctx context.Context, keep map[string]time.Time) ([]s
 			if _, until := p.span.bounds(since); until.After(limit) {
 				continue
 			}
-			if err := d.dropPartition(ctx, p.table, name); err != nil {
+			gone, err := d.dropPartition(ctx, p.table, name)
+			if err != nil {
 				return dropped, err
 			}
-			dropped = append(dropped, name)
+			if gone {
+				dropped = append(dropped, name)
+			}
 		}
 	}
-	d.parts.forget()
 	return dropped, nil
 }
 
-func (d *DB) dropPartition(ctx context.Context, table, name string) error {
-	return d.Write(ctx, func(tx *Tx) error {
+// dropPartition reports false when another process dropped it first. It locks the table before
+// it looks: what is written between the look and the drop would be lost without a trace.
+func (d *DB) dropPartition(ctx context.Context, table, name string) (gone bool, err error) {
+	err = d.Write(ctx, func(tx *Tx) error {
+		if err := tx.exec(ctx, "lock table only "+table+" in access exclusive mode"); err != nil {
+			return err
+		}
+		if gone, err = one(ctx, tx.reader, pgx.RowTo[bool], "select to_regclass($1) is not null", name); err != nil || !gone {
+			return err
+		}
 		quoted := pgx.Identifier{name}.Sanitize()
 		if table == "event" {
 			floor := fmt.Sprintf("update log_floor set seq = greatest(seq, (select coalesce(max(seq), 0) from %s))", quoted)
@@ -160,7 +171,7 @@ func (d *DB) dropPartition(ctx context.Context, table, name string) error {
 				return err
 			}
 		}
-		if table == "measurement" {
+		if table == "measurement" || table == "discarded_submission" {
 			forget := fmt.Sprintf("delete from submission s using %s m where s.uid = m.uid", quoted)
 			if err := tx.exec(ctx, forget); err != nil {
 				return err
@@ -168,4 +179,5 @@ func (d *DB) dropPartition(ctx context.Context, table, name string) error {
 		}
 		return tx.exec(ctx, "drop table "+quoted)
 	})
+	return gone && err == nil, err
 }

@@ -40,7 +40,7 @@ func (t *Tail[T]) Publish(items []T, through int64) {
 	t.items = append(t.items, items[first:]...)
 	if over := len(t.items) - t.size; over > 0 {
 		t.floor = t.seq(t.items[over-1])
-		clear(t.items[:over])
+		// Not cleared: readers may still hold them. They go when append next moves the rest.
 		t.items = t.items[over:]
 	}
 	t.head = through

@@ -160,7 +160,7 @@ func (a *automaton) load(b []byte) uint32 {
 	for i, c := range b {
 		w |= uint32(c) << (8 * i)
 	}
-	return w
+	return w & a.mask()
 }
 
 func (a *automaton) mask() uint32 { return 1<<(8*a.window) - 1 }

@@ -310,36 +310,58 @@ func (r *Resolver) matchesProbe(ctx context.Context, filter *model.ProbeFilter, 
 		return true, nil
 	}
 	p, err := r.DB.Probe(ctx, id)
-	if err != nil {
-		return false, err
-	}
+	return err == nil && r.matches(ctx, f, p, state), err
+}
+
+// matches asks the same of a loaded probe, by the same conditions as the query.
+func (r *Resolver) matches(ctx context.Context, f model.ProbeFilter, p db.Probe, state probe.State) bool {
 	v := r.viewer(ctx)
-	seen := f.Asns == nil || v.Networks.SeesNetwork(v.Principal, id, p.Peers)
-	return seen && in(f.Lifecycles, p.Lifecycle) && in(f.Types, p.Type), nil
+	return in(f.Ids, string(p.ID)) && in(f.Countries, p.Country) && in(f.States, state) && in(f.Asns, p.ASN) &&
+		(f.Asns == nil || v.Networks.SeesNetwork(v.Principal, p.ID, p.Peers)) &&
+		in(f.Lifecycles, p.Lifecycle) && in(f.Types, p.Type)
 }
 
 func (r *subscriptionResolver) HeartbeatReceived(ctx context.Context, filter *model.ProbeFilter) (<-chan *model.Heartbeat, error) {
 	return stream(ctx, r.Resolver, "heartbeatReceived", func(yield func(*model.Heartbeat) bool) (failed error) {
-		f := deref(filter)
-		err := r.Flows.FollowHeartbeats(ctx, func(h events.Heartbeat) bool {
-			if !in(f.Ids, string(h.ProbeID)) {
-				return true
-			}
-			p, err := r.DB.Probe(ctx, h.ProbeID)
-			if err != nil {
-				failed = err
+		err := r.Flows.FollowHeartbeats(ctx, func(beats []events.Heartbeat) bool {
+			var shown []*model.Heartbeat
+			if shown, failed = r.shownHeartbeats(ctx, filter, beats); failed != nil {
 				return false
 			}
-			about := events.Event{Country: p.Country, ASN: p.ASN}
-			ok, err := r.matchesProbe(ctx, filter, h.ProbeID, about, p.State)
-			if err != nil {
-				failed = err
-				return false
+			for _, h := range shown {
+				if !yield(h) {
+					return false
+				}
 			}
-			return !ok || yield(model.NewHeartbeat(r.viewer(ctx), h, p))
+			return true
 		})
 		return firstOf(failed, err)
 	}), nil
+}
+
+// shownHeartbeats shows those that match; their probes are loaded together.
+func (r *Resolver) shownHeartbeats(ctx context.Context, filter *model.ProbeFilter, beats []events.Heartbeat) ([]*model.Heartbeat, error) {
+	f := deref(filter)
+	var ids []probe.ID
+	for _, h := range beats {
+		if in(f.Ids, string(h.ProbeID)) {
+			ids = append(ids, h.ProbeID)
+		}
+	}
+	if ids == nil {
+		return nil, nil
+	}
+	probes, err := r.DB.ProbesByID(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var out []*model.Heartbeat
+	for _, h := range beats {
+		if p, ok := probes[h.ProbeID]; ok && r.matches(ctx, f, p, p.State) {
+			out = append(out, model.NewHeartbeat(r.viewer(ctx), h, p))
+		}
+	}
+	return out, nil
 }
 
 func (r *Resolver) Heartbeat() graph.HeartbeatResolver { return &heartbeatResolver{r} }

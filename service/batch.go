@@ -42,15 +42,25 @@ func (b *batcher[T]) do(ctx context.Context, item T) error {
 		case <-item.done():
 			return nil
 		case <-ctx.Done():
+			// Left behind, it would wait for the next caller, or fill the queue so that none gets in.
+			go func() {
+				<-b.lanes
+				b.drive(ctx)
+			}()
 			return ctx.Err()
 		case <-b.lanes:
-			// A driver works for others too: its own client's departure must not undo them.
-			if batch := b.collect(); len(batch) > 0 {
-				b.flush(context.WithoutCancel(ctx), batch)
-			}
-			b.lanes <- struct{}{}
+			b.drive(ctx)
 		}
 	}
+}
+
+// drive serves the queue once and gives the lane back. A driver works for others too: its
+// own client's departure must not undo them.
+func (b *batcher[T]) drive(ctx context.Context) {
+	if batch := b.collect(); len(batch) > 0 {
+		b.flush(context.WithoutCancel(ctx), batch)
+	}
+	b.lanes <- struct{}{}
 }
 
 func (b *batcher[T]) collect() []T {

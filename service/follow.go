@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/openvantage/vantage/events"
@@ -78,18 +79,21 @@ func (s *Service) stored(ctx context.Context, at events.Position) ([]events.Even
 	const some = 500
 	seq, _ := s.tail.Head() // before reading: what comes after it may be missing
 	evs, err := s.db.EventsAfter(ctx, at, some)
-	if err != nil || len(evs) == some {
-		return evs, at.Seq, err
+	if err != nil {
+		return nil, 0, err
 	}
 	if err := s.reachable(ctx, at); err != nil { // retention may have passed by meanwhile
 		return nil, 0, err
 	}
+	if len(evs) == some {
+		return evs, at.Seq, nil
+	}
 	return evs, seq, nil
 }
 
-// FollowHeartbeats calls each with every heartbeat accepted from now on, until each reports
-// false or ctx ends. A caller that falls far behind misses some.
-func (s *Service) FollowHeartbeats(ctx context.Context, each func(events.Heartbeat) bool) error {
+// FollowHeartbeats calls each with the heartbeats accepted from now on, as many at a time as
+// have come, until each reports false or ctx ends. A caller that falls far behind misses some.
+func (s *Service) FollowHeartbeats(ctx context.Context, each func([]events.Heartbeat) bool) error {
 	s.listeners.Add(1)
 	defer s.listeners.Add(-1)
 	began := s.db.Now()
@@ -97,12 +101,11 @@ func (s *Service) FollowHeartbeats(ctx context.Context, each func(events.Heartbe
 	for {
 		_, moved := s.beats.Head()
 		beats, head, ok := s.beats.After(at)
-		for _, h := range beats {
-			if h.ReceivedAt.After(began) && !each(h) {
-				return nil
-			}
-		}
 		at = head
+		fresh := slices.IndexFunc(beats, func(h events.Heartbeat) bool { return h.ReceivedAt.After(began) })
+		if fresh >= 0 && !each(beats[fresh:]) {
+			return nil
+		}
 		if !ok {
 			continue
 		}

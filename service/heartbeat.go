@@ -68,13 +68,14 @@ func (s *Service) heartbeat(ctx context.Context, p access.Principal, key string,
 }
 
 // takeHeartbeats gives each heartbeat its outcome. Where the shared transaction fails, each is
-// tried alone, so that one cannot spoil the others.
+// tried alone, so that one cannot spoil the others; but not where the database is out of reach,
+// for then each would wait for that alone, one after the other.
 func (s *Service) takeHeartbeats(ctx context.Context, batch []*beat) {
 	err := s.writeHeartbeats(ctx, batch)
 	for _, b := range batch {
 		if err != nil {
 			b.err = err
-			if len(batch) > 1 {
+			if len(batch) > 1 && !fault.Is(err, fault.Unavailable) {
 				b.err = s.retryHeartbeat(ctx, b)
 			}
 		}

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
+
+	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/events"
 	"github.com/openvantage/vantage/measurement"
@@ -53,6 +56,7 @@ type Service struct {
 	caughtUp  atomic.Int64 // when the log was last read to its end, in microseconds
 
 	fingerprints atomic.Pointer[loaded]
+	principals   *expirable.LRU[access.Hash, access.Principal]
 
 	heartbeats  *batcher[*beat]
 	submissions *batcher[*submission]
@@ -76,6 +80,7 @@ func New(ctx context.Context, d *db.DB, s Settings, m Meter, log *slog.Logger) (
 		tail:  events.NewTail(tailSize, head.Seq, func(e events.Event) int64 { return e.Seq }),
 		beats: events.NewTail(beatSize, head.Seq, func(h events.Heartbeat) int64 { return h.Seq }),
 	}
+	v.principals = expirable.NewLRU[access.Hash, access.Principal](authRemembered, nil, authMemory)
 	v.caughtUp.Store(d.Now().UnixMicro())
 	v.heartbeats = newBatcher(1, 256, v.takeHeartbeats)
 	v.submissions = newBatcher(2, 64, v.takeSubmissions)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -167,15 +168,17 @@ func row(m *measurement.Measurement, uid measurement.ID, receivedAt time.Time, v
 	}
 }
 
-// takeSubmissions gives each body its outcome. Claims are made in the order of hashes, so that
+// takeSubmissions gives each body its outcome. Claims are made in the order of hash and sender, so that
 // two transactions never wait for each other in a circle.
 func (s *Service) takeSubmissions(ctx context.Context, batch []*submission) {
-	slices.SortFunc(batch, func(a, b *submission) int { return bytes.Compare(a.row.BodySHA256[:], b.row.BodySHA256[:]) })
+	slices.SortFunc(batch, func(a, b *submission) int {
+		return cmp.Or(bytes.Compare(a.row.BodySHA256[:], b.row.BodySHA256[:]), cmp.Compare(a.row.ProbeID, b.row.ProbeID))
+	})
 	err := s.writeSubmissions(ctx, batch)
 	for _, item := range batch {
 		if err != nil {
 			item.err = err
-			if len(batch) > 1 {
+			if len(batch) > 1 && !fault.Is(err, fault.Unavailable) {
 				item.err = nil
 				if e := s.writeSubmissions(ctx, []*submission{item}); e != nil {
 					item.err = e

@@ -45,7 +45,7 @@ func (s *Service) sweepBatch(ctx context.Context) (looked, changed int, err erro
 		if err != nil {
 			return err
 		}
-		if n := len(outages); n > 0 && outages[n-1].Open() {
+		if slices.ContainsFunc(outages, probe.Outage.Open) {
 			return nil // no clock runs
 		}
 		due, err := tx.LockDueProbes(ctx, tx.Now.Add(-s.settings.Rules.SweepLag), sweepBatch)

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"time"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/db"
@@ -60,11 +61,26 @@ func issue(ctx context.Context, tx *db.Tx, role access.Role, name string) (Issue
 	return Issued{Token: stored, Secret: secret}, nil
 }
 
+// authMemory is how long a token that was found stays known without asking the database, and
+// so the longest that a revoked one can still be used. Our decision: every heartbeat of a
+// probe but the first in a while is spared a query.
+const (
+	authMemory     = 2 * time.Minute
+	authRemembered = 20_000
+)
+
 // Authenticate tells whose bearer token this is. It fails with UNAUTHENTICATED.
 func (s *Service) Authenticate(ctx context.Context, token string) (access.Principal, error) {
 	h, err := access.ParseToken(token)
 	if err != nil {
 		return access.Principal{}, err
 	}
-	return s.db.Principal(ctx, h)
+	if p, ok := s.principals.Get(h); ok {
+		return p, nil
+	}
+	p, err := s.db.Principal(ctx, h)
+	if err == nil {
+		s.principals.Add(h, p)
+	}
+	return p, err
 }

@@ -253,8 +253,10 @@ func (b *builder) request(method, url, failure string, p page) object {
 	var got [][2]string
 	if failure == "" {
 		got = [][2]string{
-			{"Content-Length", fmt.Sprint(len(p.body))}, {"Content-Type", "text/html; charset=utf-8"},
-			{"Date", b.at.Format("Mon, 02 Jan 2006 15:04:05 GMT")}, {"Server", "nginx"},
+			{"Content-Length", fmt.Sprint(len(p.body))},
+			{"Content-Type", "text/html; charset=utf-8"},
+			{"Date", b.at.Format("Mon, 02 Jan 2006 15:04:05 GMT")},
+			{"Server", "nginx"},
 		}
 	}
 	return object{
@@ -331,6 +333,7 @@ func (b *builder) webConnectivity(c country.Code, site string, f finding) object
 		keys["body_proportion"] = 0
 	}
 	switch f {
+	case fine, blocked:
 	case dnsLie:
 		dnsFailure = noSuch
 		differ("dns", nil)

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +34,7 @@ type member struct {
 	probe      Probe
 	own        atomic.Pointer[session]
 	queued     atomic.Int64
-	measuredAt atomic.Int64 // Unix microseconds of now; 0 is never
+	measuredAt atomic.Int64 // nanoseconds of elapsed, so that a jump of the server's clock moves it along; 0 is never
 }
 
 // A session is what a registered probe speaks with.
@@ -168,6 +167,11 @@ func (m *member) beat(ctx context.Context) error {
 			if err := m.register(ctx, credential{Key: rand.Text()}); err != nil {
 				return err
 			}
+		case fault.Is(err, fault.Invalid):
+			// Our clock must be wrong, for nothing else in it could be: the server's has jumped.
+			if now, err := m.serverTime(ctx); err == nil {
+				m.follow(now)
+			}
 		case fault.Is(err, fault.Unavailable):
 			failures++
 			due = min(due, m.elapsed()+m.backoff(failures, m.HeartbeatEvery))
@@ -185,7 +189,7 @@ func (m *member) sendHeartbeat(ctx context.Context, elapsed time.Duration, c con
 		h.Uptime = elapsed - c.bootedAt
 	}
 	if at := m.measuredAt.Load(); at != 0 {
-		h.LastMeasurementAt = time.UnixMicro(at)
+		h.LastMeasurementAt = m.now().Add(time.Duration(at) - m.elapsed())
 	}
 	counters := &m.counters.heartbeats
 	counters.sent.Add(1)
@@ -228,12 +232,11 @@ func (m *member) measure(ctx context.Context) error {
 		if began >= due {
 			due = m.slot(began, m.MeasureEvery)
 			if !c.off {
-				now := m.now()
-				queue = append(queue, task{number: number, at: now})
+				queue = append(queue, task{number: number, at: m.now()})
 				if len(queue) > maxQueue {
 					queue = queue[1:]
 				}
-				m.measuredAt.Store(now.UnixMicro())
+				m.measuredAt.Store(int64(began))
 				number++
 			}
 		}
@@ -265,7 +268,7 @@ func (m *member) submit(ctx context.Context, tasks []task) (again []task, err er
 		subs[i].Content = m.probe.body(t)
 		sum := sha256.Sum256(subs[i].Content)
 		subs[i].IdempotencyKey = hex.EncodeToString(sum[:])
-		io.WriteString(h, subs[i].IdempotencyKey)
+		h.Write(sum[:])
 	}
 	counters := &m.counters.measurements
 	counters.sent.Add(int64(len(tasks)))

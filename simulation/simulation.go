@@ -105,9 +105,11 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		Config: c, state: state, registering: semaphore.NewWeighted(maxRegistering),
 		api: client.New(client.Options{BaseURL: c.BaseURL, Token: c.OperatorToken, HTTPClient: c.HTTPClient}),
 	}
-	if err := s.setClock(ctx); err != nil {
+	now, err := s.serverTime(ctx)
+	if err != nil {
 		return Report{}, err
 	}
+	s.start(now, s.Rate)
 	err = s.play(ctx)
 	if ctx.Err() != nil {
 		err = nil // The caller has had enough.
@@ -130,18 +132,15 @@ type simulation struct {
 	counters    counters
 }
 
-// setClock begins the run at the server's time.
-func (s *simulation) setClock(ctx context.Context) error {
+// serverTime asks the server for its clock.
+func (s *simulation) serverTime(ctx context.Context) (time.Time, error) {
 	var out struct {
 		Service struct {
 			Now time.Time `json:"now"`
 		} `json:"service"`
 	}
-	if err := s.api.Do(ctx, `query Clock { service { now } }`, nil, &out); err != nil {
-		return err
-	}
-	s.clock.start(out.Service.Now, s.Rate)
-	return nil
+	err := s.api.Do(ctx, `query Clock { service { now } }`, nil, &out)
+	return out.Service.Now, err
 }
 
 func (s *simulation) play(ctx context.Context) error {
@@ -210,7 +209,7 @@ func (c *clock) now() time.Time {
 // maxDrift is how far, in real time, the server's clock may be from ours: less is the time that answers take.
 const maxDrift = 5 * time.Second
 
-// follow sets now by an answer of the server: a clock that was sped up jumps when its server restarts.
+// follow sets now by an answer of the server: a clock that was sped up jumps back when its server restarts.
 func (c *clock) follow(serverTime time.Time) {
 	if serverTime.IsZero() {
 		return

@@ -216,6 +216,7 @@ func TestRunFaults(t *testing.T) {
 	t.Parallel()
 	// play runs one probe for two hours with a fault, and returns its heartbeats.
 	play := func(t *testing.T, fault string) (*world, []clienttest.Request) {
+		t.Helper()
 		w := newWorld(t, 60)
 		w.config.Duration, w.config.MeasureEvery, w.config.Faults = 2*time.Hour, 5*time.Minute, faults(t, fault)
 		w.run(t)
@@ -413,7 +414,17 @@ func TestRunServerTrouble(t *testing.T) {
 				}
 				return now()
 			}
-			w.run(t)
+			w.Refuse = func(r clienttest.Request) *fault.Error {
+				at, _ := r.Input["lastMeasurementAt"].(string)
+				if last, err := time.Parse(time.RFC3339, at); err == nil && last.After(w.Now().Add(time.Hour)) {
+					return fault.Field("lastMeasurementAt", "The future.")
+				}
+				return nil
+			}
+			r := w.run(t)
+			if r.Heartbeats.Failed == 0 || r.Heartbeats.Failed > 10 {
+				t.Errorf("got %v", r)
+			}
 			got := w.Requests("submitMeasurement")
 			for _, q := range got[len(got)/2+10:] {
 				m, err := measurement.Parse([]byte(q.Input["content"].(string)), measurement.DefaultLimits)
@@ -480,12 +491,23 @@ func TestRunState(t *testing.T) {
 			}
 		})
 	})
-	for name, content := range map[string]string{
-		"of another server":      `{"baseUrl": "http://other.test", "seed": 1, "probes": []}`,
-		"of another seed":        `{"baseUrl": "http://vantage.test", "seed": 2, "probes": []}`,
-		"that is something else": `hello`,
-	} {
-		t.Run("a state file "+name+" is left alone", func(t *testing.T) {
+	t.Run("runs with other seeds share a file and no probes", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "state.json")
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.config.Duration, w.config.StatePath = time.Minute, path
+			for _, seed := range []uint64{1, 2, 1, 2} {
+				w.config.Seed = seed
+				w.run(t)
+			}
+			if n := len(w.Requests("registerProbe")); n != 2 {
+				t.Errorf("%d registrations", n)
+			}
+		})
+	})
+	for name, content := range map[string]string{"JSON": `{"probes": []}`, "text": `hello`} {
+		t.Run("a file that is "+name+" of somebody else is left alone", func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "state.json")
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -22,57 +22,57 @@ type credential struct {
 	Secret string   `json:"secret,omitempty"`
 }
 
-// A state is the credentials of a run's probes by index, kept in a file if it has a path.
+// A state is the credentials of a run's probes by index, kept in a file if it has a path. The file holds those of
+// every server and seed that it was used with, each under its run's name.
 type state struct {
 	mu      sync.Mutex
 	path    string
+	run     string
 	savedAt time.Time
 	content struct {
-		BaseURL string       `json:"baseUrl"`
-		Seed    uint64       `json:"seed"`
-		Probes  []credential `json:"probes"`
+		Runs map[string][]credential `json:"runs"`
 	}
 }
 
 // saveEvery bounds how often the whole file is written while many probes register.
 const saveEvery = time.Second
 
-// openState reads the state of an earlier run, or begins one. It fails when the file is of another server
-// or seed: its probes are not ours.
+// openState reads the state of an earlier run, or begins one. It fails when the file is something else.
 func openState(path, baseURL string, seed uint64, probes int) (*state, error) {
-	s := &state{path: path}
+	s := &state{path: path, run: fmt.Sprintf("%s seed %d", baseURL, seed)}
 	if path != "" {
 		b, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		if err == nil {
-			if err := json.Unmarshal(b, &s.content); err != nil {
-				return nil, fmt.Errorf("%s is not the state of a simulation: %w", path, err)
-			}
-			if c := s.content; c.BaseURL != baseURL || c.Seed != seed {
-				return nil, fmt.Errorf("%s is the state of another simulation: of %s with seed %d", path, c.BaseURL, c.Seed)
+			if err := json.Unmarshal(b, &s.content); err != nil || s.content.Runs == nil {
+				return nil, fmt.Errorf("%s is not the state of a simulation", path)
 			}
 		}
 	}
-	s.content.BaseURL, s.content.Seed = baseURL, seed
-	for len(s.content.Probes) < probes {
-		s.content.Probes = append(s.content.Probes, credential{Key: rand.Text()})
+	known := s.content.Runs[s.run]
+	for len(known) < probes {
+		known = append(known, credential{Key: rand.Text()})
 	}
+	if s.content.Runs == nil {
+		s.content.Runs = map[string][]credential{}
+	}
+	s.content.Runs[s.run] = known
 	return s, s.save()
 }
 
 func (s *state) credential(index int) credential {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.content.Probes[index]
+	return s.content.Runs[s.run][index]
 }
 
 // keep remembers a credential, in the file within saveEvery of a later call or with the last save.
 func (s *state) keep(index int, c credential) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.content.Probes[index] = c
+	s.content.Runs[s.run][index] = c
 	if time.Since(s.savedAt) < saveEvery {
 		return nil
 	}

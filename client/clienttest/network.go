@@ -19,15 +19,16 @@ type Network struct {
 }
 
 // Serve starts handler on a Network of its own, until the test ends.
-func Serve(t testing.TB, handler http.Handler) *Network {
+func Serve(tb testing.TB, handler http.Handler) *Network {
+	tb.Helper()
 	n := &Network{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s := &http.Server{Handler: handler}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.Serve(n) //nolint:errcheck // It ends with ErrServerClosed.
+		_ = s.Serve(n) // It ends with ErrServerClosed.
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Close()
 		<-done
 	})
@@ -35,9 +36,10 @@ func Serve(t testing.TB, handler http.Handler) *Network {
 }
 
 // HTTPClient returns a client whose every request goes to the server. It is closed when the test ends.
-func (n *Network) HTTPClient(t testing.TB) *http.Client {
+func (n *Network) HTTPClient(tb testing.TB) *http.Client {
+	tb.Helper()
 	tr := &http.Transport{DialContext: n.dial, MaxIdleConnsPerHost: 64}
-	t.Cleanup(tr.CloseIdleConnections)
+	tb.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/validator"
+	"github.com/vektah/gqlparser/v2/validator/rules"
 
 	"github.com/openvantage/vantage/fault"
 )
@@ -46,7 +47,7 @@ type Server struct {
 	// Now is what the server believes the time to be; nil is time.Now.
 	Now func() time.Time
 
-	t      testing.TB
+	tb     testing.TB
 	schema *ast.Schema
 
 	mu       sync.Mutex
@@ -58,25 +59,26 @@ type Server struct {
 }
 
 // New makes a server that checks against the schema files in schemaDir.
-func New(t testing.TB, schemaDir string) *Server {
+func New(tb testing.TB, schemaDir string) *Server {
+	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(schemaDir, "*.graphqls"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no schema files in %s: %v", schemaDir, err)
+		tb.Fatalf("no schema files in %s: %v", schemaDir, err)
 	}
 	var sources []*ast.Source
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		sources = append(sources, &ast.Source{Name: filepath.Base(f), Input: string(b)})
 	}
 	schema, err := gqlparser.LoadSchema(sources...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &Server{
-		t: t, schema: schema,
+		tb: tb, schema: schema,
 		answers: map[string]map[string]any{}, secrets: map[string]string{}, bodies: map[string]string{},
 	}
 }
@@ -113,7 +115,7 @@ func (s *Server) now() time.Time {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
-		s.t.Errorf("%s %s with content type %q", r.Method, r.URL, r.Header.Get("Content-Type"))
+		s.tb.Errorf("%s %s with content type %q", r.Method, r.URL, r.Header.Get("Content-Type"))
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	d := json.NewDecoder(r.Body)
@@ -125,32 +127,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Variables map[string]any `json:"variables"`
 		}
 		if err := d.Decode(&op); err != nil {
-			s.t.Errorf("a request that is not JSON: %v", err)
+			s.tb.Errorf("a request that is not JSON: %v", err)
 		}
 		s.graphql(w, token, op.Query, op.Variables)
 	case "/heartbeat":
 		var in map[string]any
 		if err := d.Decode(&in); err != nil {
-			s.t.Errorf("a heartbeat that is not JSON: %v", err)
+			s.tb.Errorf("a heartbeat that is not JSON: %v", err)
 		}
 		s.heartbeatPacket(w, token, in)
 	default:
-		s.t.Errorf("a request to %s", r.URL)
+		s.tb.Errorf("a request to %s", r.URL)
 		http.NotFound(w, r)
 	}
 }
 
 func (s *Server) graphql(w http.ResponseWriter, token, query string, variables map[string]any) {
-	doc, errs := gqlparser.LoadQuery(s.schema, query)
+	doc, errs := gqlparser.LoadQueryWithRules(s.schema, query, rules.NewDefaultRules())
 	if errs != nil {
-		s.t.Errorf("a document that the schema refuses: %v\n%s", errs, query)
+		s.tb.Errorf("a document that the schema refuses: %v\n%s", errs, query)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	op := doc.Operations[0]
 	values, err := validator.VariableValues(s.schema, op, variables)
 	if err != nil {
-		s.t.Errorf("variables that the schema refuses: %v", err)
+		s.tb.Errorf("variables that the schema refuses: %v", err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -175,7 +177,7 @@ func (s *Server) graphql(w http.ResponseWriter, token, query string, variables m
 		}}}
 	}
 	if err := json.NewEncoder(w).Encode(response); err != nil {
-		s.t.Log(err) // The client left.
+		s.tb.Log(err) // The client left.
 	}
 }
 
@@ -195,7 +197,7 @@ func (s *Server) pick(selection ast.SelectionSet, v any) any {
 			case *ast.Field:
 				field, ok := v[sel.Name]
 				if !ok {
-					s.t.Errorf("clienttest has no answer for %s.%s", sel.ObjectDefinition.Name, sel.Name)
+					s.tb.Errorf("clienttest has no answer for %s.%s", sel.ObjectDefinition.Name, sel.Name)
 				}
 				picked[sel.Alias] = s.pick(sel.SelectionSet, field)
 			case *ast.FragmentSpread:
@@ -250,7 +252,7 @@ func (s *Server) do(r Request) (any, *fault.Error) {
 		}
 		answer = map[string]any{"outcomes": outcomes}
 	default:
-		s.t.Errorf("clienttest does not know %s", r.Name)
+		s.tb.Errorf("clienttest does not know %s", r.Name)
 		return nil, fault.New(fault.Internal, "Unknown operation.")
 	}
 	if answer["userErrors"] == nil {
@@ -293,16 +295,16 @@ func (s *Server) submit(input map[string]any) map[string]any {
 func (s *Server) heartbeatPacket(w http.ResponseWriter, token string, in map[string]any) {
 	for _, name := range []string{"probe_id", "probe_cc", "probe_asn", "software_version"} {
 		if _, ok := in[name].(string); !ok {
-			s.t.Errorf("heartbeat packet: %s is %T", name, in[name])
+			s.tb.Errorf("heartbeat packet: %s is %T", name, in[name])
 		}
 	}
 	for _, name := range []string{"uptime_seconds", "queue_depth", "last_measurement_at"} {
 		if _, ok := in[name].(json.Number); !ok && (in[name] != nil || name != "last_measurement_at") {
-			s.t.Errorf("heartbeat packet: %s is %T", name, in[name])
+			s.tb.Errorf("heartbeat packet: %s is %T", name, in[name])
 		}
 	}
 	if len(in) != 7 {
-		s.t.Errorf("heartbeat packet with %d fields: %v", len(in), in)
+		s.tb.Errorf("heartbeat packet with %d fields: %v", len(in), in)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

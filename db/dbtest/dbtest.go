@@ -158,6 +158,11 @@ func (c cluster) migrate(ctx context.Context) error {
 	if err := db.Migrate(ctx, c.database(c.template)); err != nil {
 		return err
 	}
+	// A template cannot be copied while anyone is connected to it, and who has hung up still
+	// counts for a moment.
+	if _, err := conn.Exec(ctx, "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1", c.template); err != nil {
+		return err
+	}
 	_, err = conn.Exec(ctx, "alter database "+c.template+" is_template true allow_connections false")
 	return err
 }

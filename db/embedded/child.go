@@ -84,5 +84,5 @@ func (w *logWriter) line(line string) {
 	case "PANIC":
 		level, w.reason = slog.LevelError, message
 	}
-	w.log.Log(context.Background(), level, message, "from", "postgres")
+	w.log.Log(context.Background(), level, message)
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package embedded_test
 
 import (
@@ -296,6 +298,33 @@ func TestStart(t *testing.T) {
 		}
 		start(t, embedded.Config{DataDir: dir})
 	})
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	for name, parts := range map[string][]string{
+		"a server is found from beside it while it runs":           {"data"},
+		"a server whose socket is elsewhere is found all the same": {strings.Repeat("long", 30), "data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(append([]string{dataDir(t)}, parts...)...)
+			if _, err := embedded.Find(dir); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("before there is one, Find says %v", err)
+			}
+			s := start(t, embedded.Config{DataDir: dir})
+			if got, err := embedded.Find(dir); got != s.URL || err != nil {
+				t.Errorf("Find = %q, %v, want %q", got, err, s.URL)
+			}
+			if err := syscall.Kill(postmaster(t, dir), syscall.SIGKILL); err != nil { // leaves its file
+				t.Fatal(err)
+			}
+			<-s.Done()
+			if _, err := embedded.Find(dir); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("after a crash, Find says %v", err)
+			}
+		})
+	}
 }
 
 func TestStartAfterACrash(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/openvantage/vantage/fault"
@@ -19,8 +20,12 @@ func Find(dataDir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	l := pidFile(filepath.Join(dir, "pg"))
-	if len(l) < 8 || strings.TrimSpace(l[7]) != "ready" {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	data := filepath.Join(dir, "pg")
+	l := pidFile(data)
+	if len(l) < 8 || strings.TrimSpace(l[7]) != "ready" || !alive(l[0], data) {
 		return "", fault.New(fault.Unavailable, "No PostgreSQL runs in %s.", dir)
 	}
 	password, err := os.ReadFile(filepath.Join(dir, "password"))
@@ -28,6 +33,12 @@ func Find(dataDir string) (string, error) {
 		return "", fault.Wrap(err, fault.Unavailable, "The database in %s belongs to another user.", dir)
 	}
 	return address(strings.TrimSpace(l[4]), string(password), databaseName), nil
+}
+
+// alive tells a running server from one that left its file behind in a crash.
+func alive(pid, data string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && serves(n, data)
 }
 
 // address is the URL of a database of the cluster whose socket is in that directory.

@@ -178,7 +178,7 @@ func (s *Server) wait(dir string) {
 // release gives the data directory to the next process.
 func (s *Server) release() {
 	if s.temporary != "" {
-		_ = os.Remove(s.temporary)
+		_ = os.RemoveAll(s.temporary) // a server that was killed leaves its socket
 	}
 	_ = s.lock.Close()
 }

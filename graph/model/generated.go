@@ -34,7 +34,7 @@ type ActivateProbeInput struct {
 type ActivateProbePayload struct {
 	// The probe; null when there are errors.
 	Probe *Probe `json:"probe,omitempty"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -64,7 +64,7 @@ type CreateTokenPayload struct {
 	Token *Token `json:"token,omitempty"`
 	// The bearer token, shown only here; null when there are errors.
 	Secret *string `json:"secret,omitempty"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -162,7 +162,7 @@ type HeartbeatPayload struct {
 	ServerTime time.Time `json:"serverTime"`
 	// Seconds to wait before the next heartbeat.
 	NextHeartbeatAfter int `json:"nextHeartbeatAfter"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -362,7 +362,7 @@ type RegisterProbePayload struct {
 	Probe *Probe `json:"probe,omitempty"`
 	// The bearer token of this probe, shown only here; null when there are errors.
 	Secret *string `json:"secret,omitempty"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -380,7 +380,7 @@ type RetireProbeInput struct {
 type RetireProbePayload struct {
 	// The probe; null when there are errors.
 	Probe *Probe `json:"probe,omitempty"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -416,7 +416,7 @@ type SubmitMeasurementPayload struct {
 	Duplicate bool `json:"duplicate"`
 	// Why the body was kept aside instead of scored; null otherwise.
 	Discarded *DiscardedSubmission `json:"discarded,omitempty"`
-	// What was wrong.
+	// What was wrong, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
@@ -432,7 +432,7 @@ type SubmitMeasurementsInput struct {
 type SubmitMeasurementsPayload struct {
 	// One outcome for each item, in their order, at most 100; empty when the batch as a whole was refused.
 	Outcomes []*SubmitMeasurementPayload `json:"outcomes"`
-	// What was wrong with the batch as a whole.
+	// What was wrong with the batch as a whole, at most 1 thing.
 	UserErrors []*UserError `json:"userErrors"`
 }
 
