@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// write has TestImports bring the table in ARCHITECTURE.md up to date: go test . -write
-var write = flag.Bool("write", false, "write the import table to ARCHITECTURE.md")
+// write has TestArchitecture bring the tables in ARCHITECTURE.md up to date: go test . -write
+var write = flag.Bool("write", false, "write the tables to ARCHITECTURE.md")
 
 const module = "github.com/openvantage/vantage"
 
@@ -177,27 +177,38 @@ func TestImports(t *testing.T) {
 			}
 		}
 	})
+}
 
-	t.Run("ARCHITECTURE.md shows the table", func(t *testing.T) {
-		t.Parallel()
-		const begin, end = "<!-- imports -->\n", "<!-- /imports -->"
-		b, err := os.ReadFile("ARCHITECTURE.md")
-		if err != nil {
-			t.Fatal(err)
-		}
-		before, rest, ok1 := strings.Cut(string(b), begin)
+func TestArchitecture(t *testing.T) {
+	t.Parallel()
+	states, err := os.ReadFile("probe/testdata/states.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tables, _ := strings.Cut(string(states), "-->\n") // after the line that says it is generated
+	b, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for _, block := range []struct{ name, want string }{{"imports", importTable()}, {"states", tables}} {
+		begin, end := "<!-- "+block.name+" -->\n", "<!-- /"+block.name+" -->"
+		before, rest, ok1 := strings.Cut(text, begin)
 		shown, after, ok2 := strings.Cut(rest, end)
 		if !ok1 || !ok2 {
-			t.Fatalf("it has no place for the table, between %q and %q", strings.TrimSpace(begin), end)
+			t.Fatalf("it has no place for %s, between %q and %q", block.name, strings.TrimSpace(begin), end)
 		}
 		if *write {
-			if err := os.WriteFile("ARCHITECTURE.md", []byte(before+begin+importTable()+end+after), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		} else if diff := cmp.Diff(importTable(), shown); diff != "" {
+			text = before + begin + block.want + end + after
+		} else if diff := cmp.Diff(block.want, shown); diff != "" {
 			t.Errorf("run go test . -write\n%s", diff)
 		}
-	})
+	}
+	if *write {
+		if err := os.WriteFile("ARCHITECTURE.md", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // importTable is the table of imports in Markdown.

@@ -31,29 +31,31 @@ type job struct {
 // A Runner runs the table.
 type Runner struct {
 	table []job
+	hour  time.Duration // of the server's clock, in real time
 	log   *slog.Logger
 }
 
 // New fills in the table. Partitions are made long before they are needed, so an hour between
-// attempts leaves days for a person to look at failures.
-func New(d *db.DB, s *service.Service, keep Retention, log *slog.Logger) *Runner {
-	r := &Runner{log: log}
+// attempts leaves days for a person to look at failures. Rate is how fast the server's clock
+// runs, which jobs keep up with.
+func New(d *db.DB, s *service.Service, keep Retention, rate float64, log *slog.Logger) *Runner {
+	r := &Runner{log: log, hour: max(time.Second, time.Duration(float64(time.Hour)/rate))}
 	r.table = []job{
-		{"make partitions", time.Hour, func(ctx context.Context) error {
+		{"make partitions", r.hour, func(ctx context.Context) error {
 			n, err := d.MakePartitions(ctx, d.Now())
 			if n > 0 {
 				log.Info("partitions made", "count", n)
 			}
 			return err
 		}},
-		{"drop old partitions", time.Hour, func(ctx context.Context) error {
+		{"drop old partitions", r.hour, func(ctx context.Context) error {
 			dropped, err := d.DropPartitions(ctx, keep.limits(d.Now()))
 			if len(dropped) > 0 {
 				log.Info("partitions dropped", "names", dropped)
 			}
 			return err
 		}},
-		{"forget answers", time.Hour, func(ctx context.Context) error {
+		{"forget answers", r.hour, func(ctx context.Context) error {
 			_, err := s.ForgetAnswers(ctx)
 			return err
 		}},

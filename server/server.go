@@ -97,7 +97,7 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	}
 	s.jobs = jobs.New(s.db, s.flows, jobs.Retention{
 		Heartbeats: s.cfg.KeepHeartbeats, Measurements: s.cfg.KeepMeasurements, Events: s.cfg.KeepEvents,
-	}, s.log)
+	}, s.cfg.ClockRate, s.log)
 	return s.routes(version)
 }
 

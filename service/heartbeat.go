@@ -32,9 +32,10 @@ type Accepted struct {
 // fails with INVALID, naming the field; with UNAUTHENTICATED or FORBIDDEN when the principal
 // is not the probe; and with CONFLICT when the probe is retired, which is noted once a day.
 func (s *Service) Heartbeat(ctx context.Context, p access.Principal, key string, h probe.Heartbeat) (Accepted, error) {
+	began := time.Now()
 	h.ReceivedAt = s.db.Now()
 	answer, err := s.heartbeat(ctx, p, key, h)
-	s.meter.Heartbeat(outcomeOf(err), s.db.Now().Sub(h.ReceivedAt))
+	s.meter.Heartbeat(outcomeOf(err), time.Since(began))
 	return answer, err
 }
 
