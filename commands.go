@@ -51,7 +51,7 @@ func (c *migrateCommand) run(ctx context.Context, do func(dsn string) error) err
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.close(ctx)
 	if err := do(d.url); err != nil {
 		return err
 	}

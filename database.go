@@ -73,7 +73,7 @@ func (f databaseFlags) with(ctx context.Context, do func(*db.DB) error) error {
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.close(ctx)
 	if err := db.Migrate(ctx, d.url); err != nil {
 		return err
 	}
@@ -88,12 +88,12 @@ func (f databaseFlags) with(ctx context.Context, do func(*db.DB) error) error {
 	return do(pool)
 }
 
-// close stops the private database.
-func (d *database) close() {
+// close stops the private database, also when ctx has ended.
+func (d *database) close(ctx context.Context) {
 	if d.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	_ = d.server.Stop(ctx) // it logs its own trouble
 }

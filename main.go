@@ -38,16 +38,23 @@ func main() {
 	parser := kong.Must(&c, kong.Name("vantage"), kong.UsageOnError(), kong.Vars{"version": version},
 		kong.Description("A GraphQL server for a network of internet censorship probes.\n\n"+
 			"Start with `vantage serve --demo`: a server with its own database and a small simulated network."))
-	run, err := parser.Parse(os.Args[1:])
+	command, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	run.BindTo(ctx, (*context.Context)(nil))
-	if err := run.Run(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := run(command); err != nil {
 		fmt.Fprintln(os.Stderr, "vantage:", err)
-		stop()
 		os.Exit(1)
 	}
+}
+
+// run runs the command until it is done or the process is told to stop, which is no error.
+func run(command *kong.Context) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command.BindTo(ctx, (*context.Context)(nil))
+	if err := command.Run(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 // logger writes to standard error: for people on a terminal, JSON for machines.

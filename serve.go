@@ -32,7 +32,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.close(ctx)
 	s, err := server.New(ctx, c.Config, d.url, version, log)
 	if err != nil {
 		return err

@@ -71,7 +71,9 @@ func (t *Tx) InsertFingerprints(ctx context.Context, source string, all []measur
 	for _, row := range rows {
 		row[0] = s.Version
 	}
-	_, err = t.pgx.CopyFrom(ctx, pgx.Identifier{"fingerprint"}, []string{"version", "position", "name", "scope", "other_names",
-		"location_found", "pattern_type", "pattern", "confidence_no_fp", "expected_countries"}, pgx.CopyFromRows(rows))
+	_, err = t.pgx.CopyFrom(ctx, pgx.Identifier{"fingerprint"}, []string{
+		"version", "position", "name", "scope", "other_names",
+		"location_found", "pattern_type", "pattern", "confidence_no_fp", "expected_countries",
+	}, pgx.CopyFromRows(rows))
 	return s, translate(err)
 }

@@ -187,7 +187,7 @@ func (d *DB) Listen(ctx context.Context, wake func()) error {
 	}
 	// The session listens and may be cut off in the middle of a message: it is not given back.
 	raw := conn.Hijack()
-	defer closeQuietly(raw)
+	defer closeQuietly(ctx, raw)
 	if _, err := raw.Exec(ctx, "listen "+channel); err != nil {
 		return translate(err)
 	}
@@ -200,8 +200,8 @@ func (d *DB) Listen(ctx context.Context, wake func()) error {
 	}
 }
 
-func closeQuietly(c *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func closeQuietly(ctx context.Context, c *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = c.Close(ctx) // nothing is lost with a session that only listens
 }

@@ -70,8 +70,11 @@ func (k Retention) limits(now time.Time) map[string]time.Time {
 		table string
 		keep  time.Duration
 	}{
-		{"heartbeat", k.Heartbeats}, {"measurement", k.Measurements}, {"body", k.Measurements},
-		{"discarded_submission", k.Measurements}, {"event", k.Events},
+		{"heartbeat", k.Heartbeats},
+		{"measurement", k.Measurements},
+		{"body", k.Measurements},
+		{"discarded_submission", k.Measurements},
+		{"event", k.Events},
 	} {
 		if t.keep > 0 {
 			out[t.table] = now.Add(-t.keep)

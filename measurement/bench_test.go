@@ -3,6 +3,7 @@ package measurement_test
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -75,4 +76,28 @@ func benchmarkScore(b *testing.B, bodies [][]byte, fp *measurement.Fingerprints)
 		}
 	}
 	b.ReportMetric(float64(b.N*len(bodies))/b.Elapsed().Seconds(), "bodies/s")
+}
+
+// BenchmarkCompile shows what a set of fingerprints costs in memory: bytes/set is what
+// stays allocated.
+func BenchmarkCompile(b *testing.B) {
+	dir := sharedOONI(b)
+	dns, http := tables(b, dir, ".json")
+	all, err := measurement.ReadFingerprintsJSON(dns, http, measurement.DefaultTableSize)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var set *measurement.Fingerprints
+	for b.Loop() {
+		if set, err = measurement.Compile(all); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc)-float64(before.HeapAlloc), "bytes/set")
+	runtime.KeepAlive(set)
 }

@@ -2,7 +2,6 @@ package measurement_test
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,13 +14,9 @@ import (
 // ones where they are.
 func FuzzParse(f *testing.F) {
 	fp := ownFingerprints(f)
-	root := os.Getenv("VANTAGE_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "shared")
-	}
 	for _, pattern := range []string{
 		filepath.Join("testdata", "*", "*", "body.json"),
-		filepath.Join(root, "data", "ooni", "measurements", "*.json"),
+		filepath.Join(ooniFolder(), "measurements", "*.json"),
 	} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {

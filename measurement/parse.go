@@ -106,6 +106,7 @@ func (r *reader) unwrap(root value, m *Measurement) value {
 	switch v := Verified(root.get("is_verified").text()); v {
 	case VerifiedTrue, VerifiedFalse:
 		m.Verified = v
+	case VerifiedUnknown:
 	}
 	r.prefix = "content."
 	return content

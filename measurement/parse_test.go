@@ -78,40 +78,60 @@ func TestParse(t *testing.T) {
 		{"a missing input is empty", map[string]any{"input": missing}, func(w *m) { w.Input, w.HasInput, w.Domain = "", false, "" }},
 		{"a null input is empty", map[string]any{"input": nil}, func(w *m) { w.Input, w.HasInput, w.Domain = "", false, "" }},
 		{"an empty input is there", map[string]any{"input": ""}, func(w *m) { w.Input, w.Domain = "", "" }},
-		{"a list of inputs of meek is written in braces",
+		{
+			"a list of inputs of meek is written in braces",
 			map[string]any{"test_name": "meek_fronted_requests_test", "input": []string{"a.example.org", "b.example.org"}},
 			func(w *m) {
 				w.TestName, w.Input, w.Domain = "meek_fronted_requests_test", "{a.example.org,b.example.org}", "a.example.org"
-			}},
-		{"an empty list of inputs of meek is empty", map[string]any{"test_name": "meek_fronted_requests_test", "input": []string{}},
-			func(w *m) { w.TestName, w.Input, w.Domain = "meek_fronted_requests_test", "", "" }},
-		{"absent texts have their defaults",
+			},
+		},
+		{
+			"an empty list of inputs of meek is empty",
+			map[string]any{"test_name": "meek_fronted_requests_test", "input": []string{}},
+			func(w *m) { w.TestName, w.Input, w.Domain = "meek_fronted_requests_test", "", "" },
+		},
+		{
+			"absent texts have their defaults",
 			map[string]any{"annotations": missing, "software_name": missing, "software_version": nil, "test_version": missing, "test_helpers": nil},
 			func(w *m) {
 				w.Platform, w.Architecture, w.EngineName, w.EngineVersion, w.OONIRunLinkID = "unset", "", "", "", nil
 				w.SoftwareName, w.SoftwareVersion, w.TestVersion = "unknown", "unknown", ""
 				w.TestHelperAddress, w.TestHelperType = "", ""
-			}},
-		{"annotations that are not texts have their defaults",
+			},
+		},
+		{
+			"annotations that are not texts have their defaults",
 			map[string]any{"annotations": map[string]any{"platform": nil, "architecture": 1, "engine_name": []any{}, "engine_version": true, "ooni_run_link_id": "x"}},
 			func(w *m) {
 				w.Platform, w.Architecture, w.EngineName, w.EngineVersion, w.OONIRunLinkID = "unset", "", "", "", nil
-			}},
+			},
+		},
 		{"annotations that are a list have their defaults", map[string]any{"annotations": []any{"platform"}}, func(w *m) {
 			w.Platform, w.Architecture, w.EngineName, w.EngineVersion, w.OONIRunLinkID = "unset", "", "", "", nil
 		}},
-		{"a link id may be a number", map[string]any{"annotations": map[string]any{"ooni_run_link_id": 7, "platform": "linux", "architecture": "arm64",
-			"engine_name": "example-engine", "engine_version": "3.20.0"}}, func(w *m) { w.OONIRunLinkID = ptr(int64(7)) }},
-		{"a helper that is a text has no address", map[string]any{"test_helpers": map[string]any{"backend": "192.0.2.1:80"}},
-			func(w *m) { w.TestHelperAddress, w.TestHelperType = "", "" }},
+		{"a link id may be a number", map[string]any{"annotations": map[string]any{
+			"ooni_run_link_id": 7, "platform": "linux", "architecture": "arm64",
+			"engine_name": "example-engine", "engine_version": "3.20.0",
+		}}, func(w *m) { w.OONIRunLinkID = ptr(int64(7)) }},
+		{
+			"a helper that is a text has no address",
+			map[string]any{"test_helpers": map[string]any{"backend": "192.0.2.1:80"}},
+			func(w *m) { w.TestHelperAddress, w.TestHelperType = "", "" },
+		},
 		{"a null runtime is none", map[string]any{"test_runtime": nil}, func(w *m) { w.TestRuntime = nil }},
 		{"a runtime that is a text is none", map[string]any{"test_runtime": "1"}, func(w *m) { w.TestRuntime = nil }},
-		{"missing times are zero", map[string]any{"measurement_start_time": missing, "test_start_time": nil},
-			func(w *m) { w.StartedAt, w.TestStartedAt = time.Time{}, time.Time{} }},
+		{
+			"missing times are zero",
+			map[string]any{"measurement_start_time": missing, "test_start_time": nil},
+			func(w *m) { w.StartedAt, w.TestStartedAt = time.Time{}, time.Time{} },
+		},
 		{"a resolver that is no network is unknown", map[string]any{"resolver_asn": "x"}, func(w *m) { w.ResolverASN = 0 }},
 		{"test keys may be null", map[string]any{"test_keys": nil}, func(*m) {}},
-		{"a lone surrogate becomes the replacement character", map[string]any{"test_version": json.RawMessage(`"\ud800x\ud800\ud83d\ude00"`)},
-			func(w *m) { w.TestVersion = "\ufffdx\ufffd😀" }},
+		{
+			"a lone surrogate becomes the replacement character",
+			map[string]any{"test_version": json.RawMessage(`"\ud800x\ud800\ud83d\ude00"`)},
+			func(w *m) { w.TestVersion = "\ufffdx\ufffd😀" },
+		},
 		{"unknown fields are ignored", map[string]any{"new_field": []any{1, map[string]any{}}}, func(*m) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -16,22 +16,26 @@ import (
 	"github.com/openvantage/vantage/measurement"
 )
 
-// sharedOONI is the folder of real bodies and the verdicts that the peer gave them. The test is
-// skipped where it is absent.
-func sharedOONI(t testing.TB) string {
-	t.Helper()
+// ooniFolder is where real bodies and the verdicts that the peer gave them are, if anywhere.
+func ooniFolder() string {
 	root := os.Getenv("VANTAGE_SHARED")
 	if root == "" {
 		root = filepath.Join("..", "..", "shared")
 	}
-	dir := filepath.Join(root, "data", "ooni")
+	return filepath.Join(root, "data", "ooni")
+}
+
+// sharedOONI is ooniFolder; the test is skipped where it is absent.
+func sharedOONI(t testing.TB) string {
+	t.Helper()
+	dir := ooniFolder()
 	if _, err := os.Stat(dir); err != nil {
 		t.Skipf("no real bodies: %v; set VANTAGE_SHARED to the folder that has data/ooni", err)
 	}
 	return dir
 }
 
-// open opens the two tables of a folder of fingerprints.
+// tables opens the two tables of a folder of fingerprints.
 func tables(t testing.TB, dir, ext string) (dns, http *os.File) {
 	t.Helper()
 	var files []*os.File
@@ -61,7 +65,7 @@ func peerFingerprints(t testing.TB, dir string) *measurement.Fingerprints {
 	return set
 }
 
-// body reads one real body.
+// body reads a file.
 func body(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -105,7 +105,7 @@ func (s *scanner) fault() error {
 	if path == "" {
 		path = "body"
 	}
-	return fault.Field(path, "The measurement is not JSON as RFC 8259 has it: at byte %d, it %s.", s.at, s.wrong)
+	return fault.Field(path, "The measurement cannot be read as JSON: at byte %d, it %s.", s.at, s.wrong)
 }
 
 func (s *scanner) skipSpace() {

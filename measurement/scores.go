@@ -105,7 +105,7 @@ func (s *sheet) set(key string, v json.RawMessage) { s.own = append(s.own, membe
 
 // scores writes the object, keys sorted so that equal verdicts are equal bytes.
 func (s *sheet) scores() Scores {
-	all := append(s.own,
+	all := append(slices.Clone(s.own),
 		member{"blocking_country", float(s.BlockingCountry)},
 		member{"blocking_general", float(s.BlockingGeneral)},
 		member{"blocking_global", float(s.BlockingGlobal)},
@@ -134,7 +134,7 @@ func (s *sheet) scores() Scores {
 	return s.Scores
 }
 
-// object writes members sorted by key.
+// object writes members, of which there is at least one, sorted by key.
 func object(all []member) json.RawMessage {
 	slices.SortFunc(all, func(a, b member) int { return bytes.Compare([]byte(a.key), []byte(b.key)) })
 	b := make([]byte, 0, 256)
@@ -142,9 +142,6 @@ func object(all []member) json.RawMessage {
 		b = append(b, "{,"[min(i, 1)])
 		b = append(append(b, quote(m.key)...), ':')
 		b = append(b, m.value...)
-	}
-	if len(all) == 0 {
-		b = append(b, '{')
 	}
 	return append(b, '}')
 }

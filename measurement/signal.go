@@ -2,12 +2,13 @@ package measurement
 
 import "time"
 
-// The test's servers changed their certificates several times; older probes then
-// failed for reasons of their own.
-//
-// Source: design/measurements.md, section 2.2.
+// brokenSignalVersion of the test never worked.
 const brokenSignalVersion = "0.2.4"
 
+// outdatedSignal says from when on older versions of the test, and of the engine, fail for
+// reasons of their own: the service changed its certificates.
+//
+// Source: design/measurements.md, section 2.2.
 var outdatedSignal = struct {
 	upTo023Since, before022Since, engineBefore3172Since time.Time
 }{

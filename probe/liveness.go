@@ -80,6 +80,7 @@ func (p Probe) enter(to Liveness, c Change) Probe {
 		p.OfflineSince = c.At
 	case NeverSeen:
 		p.Settled, p.Transitions = Unsettled, nil
+	case Degraded:
 	}
 	if settled := to.settles(); settled != Unsettled {
 		p.Settled = settled

@@ -47,8 +47,10 @@ func (r *queryResolver) Network(_ context.Context, asn network.ASN) (*model.Netw
 	return model.NewNetwork(asn), nil
 }
 
+// Country is part of graph.ResolverRoot.
 func (r *Resolver) Country() graph.CountryResolver { return &countryResolver{r} }
 
+// Network is part of graph.ResolverRoot.
 func (r *Resolver) Network() graph.NetworkResolver { return &networkResolver{r} }
 
 type (

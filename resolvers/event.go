@@ -111,6 +111,7 @@ func within(since, until *time.Time, t time.Time) bool {
 	return (since == nil || !t.Before(*since)) && (until == nil || t.Before(*until))
 }
 
+// Event is part of graph.ResolverRoot.
 func (r *Resolver) Event() graph.EventResolver { return &eventResolver{r} }
 
 type eventResolver struct{ *Resolver }

@@ -253,6 +253,7 @@ func itemKey(batch *string, i int) string {
 	return *batch + "#" + strconv.Itoa(i)
 }
 
+// Measurement is part of graph.ResolverRoot.
 func (r *Resolver) Measurement() graph.MeasurementResolver { return &measurementResolver{r} }
 
 type measurementResolver struct{ *Resolver }

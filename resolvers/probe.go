@@ -249,12 +249,9 @@ func (r *subscriptionResolver) ProbeStateChanged(ctx context.Context, filter *mo
 	if err != nil {
 		return nil, err
 	}
-	if deref(snapshot) && at != nil {
-		return nil, fault.Field("snapshot", "Continue after a cursor, or begin with the present state: not both.")
-	}
 	return stream(ctx, r.Resolver, "probeStateChanged", func(yield func(*model.ProbeStateChange) bool) error {
 		from := at
-		if deref(snapshot) {
+		if deref(snapshot) && at == nil {
 			head, err := r.snapshot(ctx, filter, yield)
 			if err != nil {
 				return err
@@ -364,8 +361,10 @@ func (r *Resolver) shownHeartbeats(ctx context.Context, filter *model.ProbeFilte
 	return out, nil
 }
 
+// Heartbeat is part of graph.ResolverRoot.
 func (r *Resolver) Heartbeat() graph.HeartbeatResolver { return &heartbeatResolver{r} }
 
+// ProbeStateChange is part of graph.ResolverRoot.
 func (r *Resolver) ProbeStateChange() graph.ProbeStateChangeResolver {
 	return &probeStateChangeResolver{r}
 }

@@ -107,10 +107,13 @@ func pulse(s *service.Service, now time.Time) *model.Pulse {
 	return &model.Pulse{Cursor: model.LogCursor(at), Seq: at.Seq, At: now, OccurredAt: now, LagMs: int(max(0, lag.Milliseconds()))}
 }
 
+// Mutation is part of graph.ResolverRoot.
 func (r *Resolver) Mutation() graph.MutationResolver { return &mutationResolver{r} }
 
+// Query is part of graph.ResolverRoot.
 func (r *Resolver) Query() graph.QueryResolver { return &queryResolver{r} }
 
+// Subscription is part of graph.ResolverRoot.
 func (r *Resolver) Subscription() graph.SubscriptionResolver { return &subscriptionResolver{r} }
 
 type (

@@ -59,8 +59,10 @@ func (r *viewerResolver) Probe(ctx context.Context, _ *model.Viewing) (*model.Pr
 	return r.probe(ctx, p.ProbeID)
 }
 
+// Service is part of graph.ResolverRoot.
 func (r *Resolver) Service() graph.ServiceResolver { return &serviceResolver{r} }
 
+// Viewer is part of graph.ResolverRoot.
 func (r *Resolver) Viewer() graph.ViewerResolver { return &viewerResolver{r} }
 
 type (

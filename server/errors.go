@@ -109,11 +109,8 @@ var statuses = map[fault.Code]int{
 // is the one that fits the code. The body serves both kinds of clients: `errors` as GraphQL
 // over HTTP has it, and `error` as simple ones want it.
 func (s *Server) writeFault(w http.ResponseWriter, r *http.Request, status int, err error) {
-	var known *fault.Error
-	f := known
-	if errors.As(err, &known) {
-		f = known
-	} else {
+	var f *fault.Error
+	if !errors.As(err, &f) {
 		f = s.fail(r.Context(), err)
 	}
 	if status == 0 {

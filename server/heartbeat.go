@@ -59,8 +59,12 @@ func decodePacket(raw []byte) (h probe.Heartbeat, err error) {
 		name string
 		here bool
 	}{
-		{"probe_id", p.ProbeID != nil}, {"probe_cc", p.ProbeCC != nil}, {"probe_asn", p.ProbeASN != nil},
-		{"software_version", p.SoftwareVersion != nil}, {"uptime_seconds", p.UptimeSeconds != nil}, {"queue_depth", p.QueueDepth != nil},
+		{"probe_id", p.ProbeID != nil},
+		{"probe_cc", p.ProbeCC != nil},
+		{"probe_asn", p.ProbeASN != nil},
+		{"software_version", p.SoftwareVersion != nil},
+		{"uptime_seconds", p.UptimeSeconds != nil},
+		{"queue_depth", p.QueueDepth != nil},
 	} {
 		if !f.here {
 			return h, fault.Field(f.name, "This field is missing.")

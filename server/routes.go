@@ -28,12 +28,12 @@ const (
 	websocketBytes = 64 << 10
 )
 
-func (s *Server) routes(version string) error {
+func (s *Server) routes(ctx context.Context, version string) error {
 	sources, err := newSources(s.cfg.TrustedProxies)
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends with Serve, not with New
 	s.stop = stop
 	sum := sha256.Sum256([]byte(graph.SDL()))
 	hash := hex.EncodeToString(sum[:])

@@ -73,8 +73,11 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	if err = db.Migrate(ctx, dsn); err != nil {
 		return err
 	}
-	s.db, err = db.Open(ctx, dsn, db.Options{MaxConns: s.cfg.MaxDatabaseConns, Clock: clock(s.cfg.ClockRate)})
-	if err != nil {
+	c := &clock{rate: s.cfg.ClockRate, began: time.Now(), start: time.Now()}
+	if s.db, err = db.Open(ctx, dsn, db.Options{MaxConns: s.cfg.MaxDatabaseConns, Clock: c.now}); err != nil {
+		return err
+	}
+	if err = c.follow(ctx, s.db); err != nil {
 		return err
 	}
 	if _, err = s.db.MakePartitions(ctx, s.db.Now()); err != nil {
@@ -98,7 +101,7 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	s.jobs = jobs.New(s.db, s.flows, jobs.Retention{
 		Heartbeats: s.cfg.KeepHeartbeats, Measurements: s.cfg.KeepMeasurements, Events: s.cfg.KeepEvents,
 	}, s.cfg.ClockRate, s.log)
-	return s.routes(version)
+	return s.routes(ctx, version)
 }
 
 // URL is where the API listens.
@@ -152,13 +155,34 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// clock is the machine's, or one that has run rate times as fast since now.
-func clock(rate float64) func() time.Time {
-	if rate == 1 {
-		return time.Now
+// A clock is the machine's, or one that has run rate times as fast since start, which was
+// when the process began.
+type clock struct {
+	rate         float64
+	began, start time.Time
+}
+
+func (c *clock) now() time.Time {
+	if c.rate == 1 {
+		return time.Now()
 	}
-	began := time.Now()
-	return func() time.Time { return began.Add(time.Duration(float64(time.Since(began)) * rate)) }
+	return c.start.Add(time.Duration(float64(time.Since(c.began)) * c.rate))
+}
+
+// follow keeps time from going back across a restart, which would hide what follows from
+// readers of the log. A fast clock goes on where the log ends; a true one cannot.
+func (c *clock) follow(ctx context.Context, d *db.DB) error {
+	const tolerated = time.Minute // what a machine's clock may be set back by
+	head, err := d.LogHead(ctx)
+	if err != nil || !head.RecordedAt.After(c.now().Add(tolerated)) {
+		return err
+	}
+	if c.rate == 1 {
+		return fmt.Errorf("the log ends at %s, which is yet to come: the machine's clock is wrong, or the database was used with CLOCK_RATE",
+			head.RecordedAt.Format(time.RFC3339))
+	}
+	c.began, c.start = time.Now(), head.RecordedAt
+	return nil
 }
 
 // sweepEvery keeps a fast clock's deadlines as prompt as a second is on a true one, as far as

@@ -38,15 +38,15 @@ func main() {
 	probes := flag.Int("probes", 1000, "probes that send one heartbeat a second")
 	length := flag.Duration("for", 30*time.Second, "how long to load the server")
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), *length+5*time.Minute)
-	defer cancel()
-	if err := run(ctx, *binary, *fingerprints, *probes, *length); err != nil {
+	if err := run(*binary, *fingerprints, *probes, *length); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, binary, fingerprints string, probes int, length time.Duration) error {
+func run(binary, fingerprints string, probes int, length time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), length+5*time.Minute)
+	defer cancel()
 	dir, err := os.MkdirTemp("", "vantage-bench-")
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ type subject struct {
 
 // start runs the program and returns how long it took until it was ready.
 func (s *subject) start(ctx context.Context) (time.Duration, error) {
-	s.api, s.beats = freeAddress(), freeAddress()
+	s.api, s.beats = freeAddress(ctx), freeAddress(ctx)
 	s.cmd = exec.CommandContext(ctx, s.binary, "serve")
 	s.cmd.Env = append(os.Environ(), "DATABASE_URL=", "DATA_DIR="+s.data, "LISTEN="+s.api, "HEARTBEAT_LISTEN="+s.beats, "LOG_LEVEL=warn")
 	s.cmd.Stderr = os.Stderr
@@ -142,16 +142,28 @@ func (s *subject) start(ctx context.Context) (time.Duration, error) {
 	if err := s.cmd.Start(); err != nil {
 		return 0, err
 	}
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
 	for time.Since(began) < 30*time.Second {
-		if res, err := http.Get("http://" + s.api + "/readyz"); err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return time.Since(began), nil
-			}
+		<-again.C
+		if s.ready(ctx) {
+			return time.Since(began), nil
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return 0, errors.New("the server did not get ready within 30 s")
+}
+
+func (s *subject) ready(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.api+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 func (s *subject) stop() {
@@ -172,8 +184,8 @@ func (s *subject) token(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-func freeAddress() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) string {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "127.0.0.1:0"
 	}
