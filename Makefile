@@ -23,7 +23,7 @@ run: build ## Start a server with its own database and a small simulated network
 
 test: ## Run every test, in the end those in a browser
 	@echo "Looking for mistakes with go vet."
-	@go vet ./...
+	@go vet -tags e2e ./...
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
 	if sh scripts/need.sh gcc >/dev/null; then \
 		echo "Running the tests, looking for data races." && CGO_ENABLED=1 go test -race -vet=off -shuffle=on -timeout 15m ./...; \
@@ -59,8 +59,17 @@ lint: tools ## Check format and style
 	@echo "Checking the style."
 	@$(LINT) run ./...
 
-bench: ## Measure how fast things are
-	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . -benchmem ./...
+# Real bodies and fingerprints are not part of the project; what needs them says so.
+export VANTAGE_SHARED ?= $(CURDIR)/../shared
+OONI := $(VANTAGE_SHARED)/data/ooni
+
+bench: build ## Measure how fast and how large things are
+	@echo "Measuring the parts: scoring on one core, then the flows on a durable database."
+	@GOMAXPROCS=1 go test -run '^$$' -bench . ./measurement
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . ./service
+	@echo "Measuring the whole program."
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
+	go run ./e2e/bench $$(test -d $(OONI)/fingerprints && echo -fingerprints $(OONI)/fingerprints)
 
 e2e: build ## Test the built program with a real browser
 	@echo "Installing what the browser tests are run with."

@@ -4,15 +4,15 @@
 // one, with its own database, and drives it as probes, researchers and operators do: by the command
 // line, over HTTP and websockets, with faults and kill -9, and in a real browser.
 //
-// Nothing here looks behind the public surfaces, and no rule is tested for its own sake: that is
-// done next to it. It has tests alone.
+// Nothing here looks behind the public surfaces, but for whether a killed server's database is gone,
+// and no rule is tested for its own sake: that is done next to it. It has tests alone.
 package e2e
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -40,10 +40,15 @@ const (
 	pollEvery    = 20 * time.Millisecond
 )
 
+// parallel is how many tests run at a time, unless a flag says otherwise: they wait more than they
+// work, most for a clock.
+const parallel = "8"
+
 // program is what is tested: VANTAGE_BIN, or built from this tree.
 var program string
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", parallel) // the flag exists in every test
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -109,7 +114,7 @@ func must[T any](t *testing.T) func(T, error) T {
 type server struct {
 	dir          string
 	settings     []string // as in the environment
-	args         []string
+	flags        []string
 	url          string
 	heartbeatURL string
 	process      *process
@@ -177,9 +182,14 @@ func launch(t *testing.T, dir string, settings []string, args ...string) *proces
 	}()
 	t.Cleanup(func() {
 		p.end(t, syscall.SIGTERM)
-		if t.Failed() {
-			log := p.said()
-			t.Logf("%v said:\n%s", args, log[max(0, len(log)-8000):])
+		log := p.said()
+		for _, trouble := range []string{`"level":"ERROR"`, "DATA RACE", "panic: "} {
+			if strings.Contains(log, trouble) {
+				t.Errorf("vantage %s said %s", args[0], trouble)
+			}
+		}
+		if t.Failed() && args[0] == "serve" {
+			t.Logf("the server said:\n%s", log[max(0, len(log)-8000):])
 		}
 	})
 	return p
@@ -202,33 +212,27 @@ func dataDir(t *testing.T) string {
 // serve starts a server with an empty database and waits until it is ready.
 func serve(t *testing.T, settings ...string) *server {
 	t.Helper()
-	s := &server{dir: dataDir(t), settings: append(settings, "LISTEN=127.0.0.1:0", "HEARTBEAT_LISTEN=127.0.0.1:0"), args: []string{"serve"}}
+	s := &server{dir: dataDir(t), settings: append(settings, anyPorts...)}
 	s.start(t)
 	return s
 }
+
+var anyPorts = []string{"LISTEN=127.0.0.1:0", "HEARTBEAT_LISTEN=127.0.0.1:0"}
 
 // start runs the program on the server's data. Another program may have taken the port of a
 // server that was killed; then it tries again.
 func (s *server) start(t *testing.T) {
 	t.Helper()
+	s.process = launch(t, s.dir, s.settings, append([]string{"serve"}, s.flags...)...)
 	eventually(t, startTimeout, "the server is ready", func() bool {
-		if s.process == nil || !s.process.running() {
-			if s.process != nil && !strings.Contains(s.process.said(), "address already in use") && s.process.said() != "" && s.process.err != nil && !killed(s.process.err) {
+		if !s.process.running() {
+			if !strings.Contains(s.process.said(), "address already in use") {
 				t.Fatalf("the server ended: %v\n%s", s.process.err, s.process.said())
 			}
-			s.process = launch(t, s.dir, s.settings, s.args...)
+			s.process = launch(t, s.dir, s.settings, append([]string{"serve"}, s.flags...)...)
 		}
 		return s.listening() && s.ready()
 	})
-}
-
-func killed(err error) bool {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return false
-	}
-	st, ok := exit.Sys().(syscall.WaitStatus)
-	return ok && st.Signaled()
 }
 
 // listening learns the addresses from the log.
@@ -398,7 +402,9 @@ func subscribeEvents(ctx context.Context, t *testing.T, c *client.Client, kinds 
 func outages(ctx context.Context, t *testing.T, c *client.Client) []struct{ From, To *time.Time } {
 	t.Helper()
 	var out struct {
-		Service struct{ ObserverOutages []struct{ From, To *time.Time } }
+		Service struct {
+			ObserverOutages []struct{ From, To *time.Time }
+		}
 	}
 	if err := c.Do(ctx, `{ service { observerOutages { from to } } }`, nil, &out); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package measurement_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -23,7 +24,11 @@ func BenchmarkScoreReal(b *testing.B) {
 	for _, path := range paths {
 		bodies = append(bodies, body(b, path))
 	}
-	benchmarkScore(b, bodies, peerFingerprints(b, dir))
+	b.Run("parse and score", func(b *testing.B) { benchmarkScore(b, bodies, peerFingerprints(b, dir)) })
+	// What reading alone costs with the standard library, to compare with in the same run.
+	b.Run("encoding json alone", func(b *testing.B) {
+		benchmarkEach(b, bodies, func(body []byte) error { return json.Unmarshal(body, new(any)) })
+	})
 }
 
 // BenchmarkScoreSynthetic needs no data from outside.
@@ -60,6 +65,19 @@ func syntheticBody(size int) []byte {
 }
 
 func benchmarkScore(b *testing.B, bodies [][]byte, fp *measurement.Fingerprints) {
+	b.Helper()
+	benchmarkEach(b, bodies, func(body []byte) error {
+		m, err := measurement.Parse(body, measurement.DefaultLimits)
+		if err == nil {
+			measurement.Score(m, time.Unix(0, 0), fp)
+		}
+		return err
+	})
+}
+
+// benchmarkEach does it with all bodies in turn, on one core.
+func benchmarkEach(b *testing.B, bodies [][]byte, do func([]byte) error) {
+	b.Helper()
 	total := 0
 	for _, body := range bodies {
 		total += len(body)
@@ -68,11 +86,9 @@ func benchmarkScore(b *testing.B, bodies [][]byte, fp *measurement.Fingerprints)
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, body := range bodies {
-			m, err := measurement.Parse(body, measurement.DefaultLimits)
-			if err != nil {
+			if err := do(body); err != nil {
 				b.Fatal(err)
 			}
-			measurement.Score(m, time.Unix(0, 0), fp)
 		}
 	}
 	b.ReportMetric(float64(b.N*len(bodies))/b.Elapsed().Seconds(), "bodies/s")

@@ -47,7 +47,7 @@ func openState(path, baseURL string, seed uint64, probes int) (*state, error) {
 		}
 		if err == nil {
 			if err := json.Unmarshal(b, &s.content); err != nil || s.content.Runs == nil {
-				return nil, fmt.Errorf("%s is not the state of a simulation", path)
+				return nil, fmt.Errorf("%s is not the state of a simulation: remove it, or name another file", path)
 			}
 		}
 	}

@@ -77,10 +77,10 @@ func (w *logWriter) line(line string) {
 	}
 	level := slog.LevelDebug
 	switch severity {
-	case "WARNING", "ERROR":
+	case "WARNING":
 		level = slog.LevelWarn
-	case "FATAL":
-		level, w.reason = slog.LevelWarn, message
+	case "FATAL": // ends a session, which was told, like an ERROR; or the start, which quotes it
+		w.reason = message
 	case "PANIC":
 		level, w.reason = slog.LevelError, message
 	}

@@ -180,7 +180,7 @@ func TestLogWriter(t *testing.T) {
 			return a
 		},
 	}))}
-	for _, piece := range []string{"LOG:  star", "ting\nERROR:  full", " disk\n\tcontinued\nFATAL:  no more\nPANIC:  at all\nLOG:  cut"} {
+	for _, piece := range []string{"LOG:  star", "ting\nWARNING:  full", " disk\n\tcontinued\nFATAL:  no more\nPANIC:  at all\nLOG:  cut"} {
 		if n, err := w.Write([]byte(piece)); n != len(piece) || err != nil {
 			t.Fatalf("Write = %d, %v", n, err)
 		}
@@ -188,7 +188,7 @@ func TestLogWriter(t *testing.T) {
 	want := `level=DEBUG msg=starting
 level=WARN msg="full disk"
 level=DEBUG msg=continued
-level=WARN msg="no more"
+level=DEBUG msg="no more"
 level=ERROR msg="at all"
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {

@@ -110,6 +110,11 @@ func (s *Server) start(ctx context.Context, c Config, dir string, owner user) er
 	if temporary {
 		s.temporary = socket
 	}
+	// Nobody serves this cluster, so a lock on its socket is left over from a server that was killed.
+	// PostgreSQL would believe it if that one has not been reaped, or another has its number by now.
+	if err := os.RemoveAll(socketFile(socket) + ".lock"); err != nil {
+		return err
+	}
 
 	log := &logWriter{log: c.Log}
 	cmd := exec.Command(filepath.Join(bin, "postgres"), arguments(data, socket, c.Params)...) //nolint:noctx // outlives the call: Stop ends it
