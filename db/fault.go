@@ -27,9 +27,11 @@ func translate(err error) error {
 		return err
 	case errors.Is(err, pgx.ErrNoRows):
 		return fault.Wrap(err, fault.NotFound, "There is nothing with this id.")
+	case errors.As(err, &dial): // whatever the server said when it would not let us in
+		return unavailable(err)
 	case errors.As(err, &pg):
 		return ofState(pg)
-	case errors.As(err, &dial), errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF),
+	case errors.As(err, &netErr), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded), pgconn.SafeToRetry(err):
 		return unavailable(err)
 	}
@@ -42,6 +44,8 @@ func ofState(e *pgconn.PgError) error {
 		return fault.Wrap(e, fault.Unavailable, "The database took too long. Ask for less, or try again.").After(5 * time.Second)
 	case e.Code == "23505":
 		return fault.Wrap(e, fault.Conflict, "It exists already.")
+	case e.Code[:2] == "22": // a value that PostgreSQL has no room for, such as a text with U+0000
+		return fault.Wrap(e, fault.Invalid, "A value in the request cannot be looked up: it is out of range, or text with U+0000.")
 	case e.Code == "40001", e.Code == "40P01":
 		return fault.Wrap(e, fault.Conflict, "Someone changed this at the same time. Try again.").After(time.Second)
 	case e.Code[:2] == "08", e.Code[:2] == "53", e.Code[:2] == "57", e.Code[:2] == "58":

@@ -122,21 +122,16 @@ func (r reader) HeartbeatsAfter(ctx context.Context, seq int64, since time.Time,
 		from heartbeat where seq > $1 and received_at >= $2 order by seq limit $3`, seq, since, n)
 }
 
-// LogHead returns the last number that was committed, of events and of heartbeats. Everything
-// committed later has larger numbers.
+// LogHead returns the last number that was committed, of events and of heartbeats, dropped ones
+// included as far as readers must have come past them. Everything committed later has larger
+// numbers.
 func (r reader) LogHead(ctx context.Context) (events.Position, error) {
 	return one(ctx, r, func(row pgx.CollectableRow) (p events.Position, err error) {
-		var seq, beat *int64
 		var at *time.Time
-		err = row.Scan(&seq, &at, &beat)
-		if seq != nil {
-			p = events.Position{Seq: *seq, RecordedAt: zero(at)}
-		}
-		if beat != nil && *beat > p.Seq {
-			p.Seq = *beat
-		}
+		err = row.Scan(&p.Seq, &at)
+		p.RecordedAt = zero(at)
 		return p, err
-	}, `select e.seq, e.recorded_at, h.seq from (select 1) x
+	}, `select greatest(e.seq, h.seq, f.seq), e.recorded_at from log_floor f
 		left join (select seq, recorded_at from event order by seq desc limit 1) e on true
 		left join (select seq from heartbeat order by seq desc limit 1) h on true`)
 }

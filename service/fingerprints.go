@@ -15,8 +15,8 @@ type loaded struct {
 }
 
 // ImportFingerprints makes a set the one in use, for every process of this database. The
-// caller has read it through the sanity gate. It fails with INVALID when a pattern cannot be
-// compiled.
+// caller has read it through the sanity gate. It fails with INVALID when a pattern is empty or
+// its place is unknown.
 func ImportFingerprints(ctx context.Context, d *db.DB, source string, all []measurement.Fingerprint) (set db.FingerprintSet, err error) {
 	if _, err := measurement.Compile(all); err != nil {
 		return set, err

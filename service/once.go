@@ -33,8 +33,8 @@ func newCall(p access.Principal, mutation, key string, request any, now time.Tim
 	if key == "" {
 		return nil, nil
 	}
-	if len(key) > 128 || !utf8.ValidString(key) {
-		return nil, fault.Field("input.idempotencyKey", "An idempotency key has 1 to 128 characters.")
+	if err := CheckKey(key); err != nil {
+		return nil, err
 	}
 	who := string(p.Role) + "|" + string(p.ProbeID) + "|" + strconv.FormatInt(p.TokenID, 10) + "|" + mutation + "|" + key
 	body, err := json.Marshal(request)
@@ -46,6 +46,14 @@ func newCall(p access.Principal, mutation, key string, request any, now time.Tim
 		sealing: sha256.Sum256([]byte("seal|" + who)),
 		request: sha256.Sum256(body), since: now.Add(-rememberFor),
 	}, nil
+}
+
+// CheckKey fails with INVALID when an idempotency key is too long. An empty one is none.
+func CheckKey(key string) error {
+	if utf8.RuneCountInString(key) > 128 || !utf8.ValidString(key) {
+		return fault.Field("input.idempotencyKey", "An idempotency key has 1 to 128 characters.")
+	}
+	return nil
 }
 
 // recall reads the answer that the call got before into answer, and reports whether there was

@@ -7,6 +7,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type Settings struct {
 	AutoActivate  bool          // a registered probe is ACTIVE at once
 	OpenCollector bool          // anybody may submit measurements without a token
 	SweepEvery    time.Duration // how often deadlines are looked at; they are exact all the same
+	DownAfter     time.Duration // a time without any sweep that is longer is an outage of ours; 0 is a minute
 }
 
 // A Meter hears how the flows fare. Its methods are called from many goroutines.
@@ -75,6 +77,7 @@ func New(ctx context.Context, d *db.DB, s Settings, m Meter, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	s.DownAfter = cmp.Or(s.DownAfter, serverDownAfter)
 	v := &Service{
 		db: d, settings: s, log: log, meter: m,
 		tail:  events.NewTail(tailSize, head.Seq, func(e events.Event) int64 { return e.Seq }),

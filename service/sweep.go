@@ -13,9 +13,9 @@ import (
 // How a sweep is paced. Our decisions: the guard must look well before the first liveness
 // deadline, and a restart for an upgrade is no outage.
 const (
-	guardEvery    = 10 * time.Second
-	sweepBatch    = 500
-	serverDownGap = time.Minute
+	guardEvery      = 10 * time.Second
+	sweepBatch      = 500
+	serverDownAfter = time.Minute
 	// outageMemory is how far back outages can still stop a clock: the longest clock is the
 	// two hours of flapping, with a day for outages in a row.
 	outageMemory = 26 * time.Hour
@@ -98,7 +98,7 @@ func (s *Service) guard(ctx context.Context) error {
 		if seenAt, err = tx.Watermark(ctx); err != nil { // again, under the lock
 			return err
 		}
-		if gap := tx.Now.Sub(seenAt); !seenAt.IsZero() && gap > serverDownGap && !latest.Open() {
+		if gap := tx.Now.Sub(seenAt); !seenAt.IsZero() && gap > s.settings.DownAfter && !latest.Open() {
 			latest = db.Outage{Outage: probe.Outage{Cause: probe.ServerDown, From: seenAt, To: tx.Now}}
 			if latest.ID, err = tx.SaveOutage(ctx, latest); err != nil {
 				return err

@@ -1,0 +1,92 @@
+package db_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/measurement"
+)
+
+func TestBody(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t)
+	n := 0
+	roundTrip := func(t fatal, body []byte) {
+		t.Helper()
+		n++
+		uid := measurement.NewID(now.Add(time.Duration(n)*time.Microsecond), "DE", "signal", body)
+		at, _, _ := uid.Split()
+		write(t, d, func(ctx context.Context, tx *db.Tx) error {
+			return tx.InsertBody(ctx, uid, at, "DE", db.Compress(body))
+		})
+		got, err := d.Body(context.Background(), uid)
+		if err != nil || !bytes.Equal(got, body) {
+			t.Fatal("another body came back", len(got), len(body), err)
+		}
+	}
+	random := make([]byte, 4<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(random)
+	for _, body := range [][]byte{{0}, []byte("{}"), []byte("\n"), bytes.Repeat([]byte("a"), 4<<20), random} {
+		roundTrip(t, body)
+	}
+	rapid.Check(t, func(t *rapid.T) { roundTrip(t, rapid.SliceOfN(rapid.Byte(), 1, 3000).Draw(t, "body")) })
+}
+
+func TestMeasurementRow(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t)
+	runtime, link := 1.25, int64(10001)
+	full := db.Measurement{
+		ReceivedAt: now.Add(time.Microsecond), ReportID: "r", Input: "https://example.org/", Domain: "example.org", Country: "DE",
+		ASN: 4294967295, ResolverASN: 1, TestName: "web_connectivity", TestVersion: "0.4", TestStartedAt: now, StartedAt: now,
+		TestRuntime: &runtime, Platform: "linux", Architecture: "arm64", SoftwareName: "s", SoftwareVersion: "1", EngineName: "e",
+		EngineVersion: "2", TestHelperAddress: "a", TestHelperType: "t", OONIRunLinkID: &link, Verified: measurement.VerifiedUnknown,
+		Anomaly: true, Confirmed: true, Failure: true, BlockingType: "dns", Scores: []byte(`{"a":1}`), ScoringProblem: "p",
+		ScorerVersion: "5", FingerprintVersion: 3, Provenance: db.FromAnyone, BodySize: 2, BodySHA256: sha256.Sum256([]byte("{}")),
+	}
+	least := db.Measurement{ReceivedAt: now, Country: "DE", Scores: []byte("{}"), Provenance: db.FromArchive}
+	for name, want := range map[string]db.Measurement{"with all that there can be": full, "with next to nothing": least} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want.UID = measurement.NewID(want.ReceivedAt, "DE", "x", []byte(name))
+			write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertMeasurement(ctx, want) })
+			got, err := d.Measurement(context.Background(), want.UID)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+}
+
+func TestClaimSubmission(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t)
+	first := db.Submission{StartedAt: now, Country: "DE", BodySHA256: [32]byte{1}, UID: "first"}
+	claim := func(t *testing.T, s db.Submission) (uid measurement.ID, fresh bool) {
+		t.Helper()
+		write(t, d, func(ctx context.Context, tx *db.Tx) (err error) {
+			uid, fresh, err = tx.ClaimSubmission(ctx, s)
+			return err
+		})
+		return uid, fresh
+	}
+	if uid, fresh := claim(t, first); uid != "first" || !fresh {
+		t.Fatalf("the first: %s %v", uid, fresh)
+	}
+	again, other := first, first
+	again.UID, other.UID, other.Sender = "again", "other", "prb_0000000000000001"
+	if uid, fresh := claim(t, again); uid != "first" || fresh {
+		t.Errorf("the same again: %s %v", uid, fresh)
+	}
+	if uid, fresh := claim(t, other); uid != "other" || !fresh {
+		t.Errorf("another sender: %s %v", uid, fresh)
+	}
+}

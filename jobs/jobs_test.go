@@ -1,0 +1,171 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/openvantage/vantage/access"
+	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/db/dbtest"
+	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/probe"
+	"github.com/openvantage/vantage/service"
+)
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	day := 24 * time.Hour
+	ago := func(days int) time.Time { return now.AddDate(0, 0, -days) }
+	for name, c := range map[string]struct {
+		keep Retention
+		want map[string]time.Time
+	}{
+		"nothing is dropped unless a time is set": {Retention{}, map[string]time.Time{}},
+		"bodies and discarded submissions go with the measurements": {
+			Retention{Measurements: 2 * day},
+			map[string]time.Time{"measurement": ago(2), "body": ago(2), "discarded_submission": ago(2)},
+		},
+		"each has its own time": {
+			Retention{Heartbeats: day, Measurements: 2 * day, Events: 3 * day},
+			map[string]time.Time{"heartbeat": ago(1), "measurement": ago(2), "body": ago(2), "discarded_submission": ago(2), "event": ago(3)},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(c.want, c.keep.limits(now)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestTable(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	now := time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC)
+	url := dbtest.New(t)
+	d, err := db.Open(ctx, url, db.Options{Clock: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	s, err := service.New(ctx, d, service.Settings{Rules: probe.Default(), AutoActivate: true}, silent{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := New(d, s, Retention{Heartbeats: 24 * time.Hour}, 1, slog.New(slog.DiscardHandler)).table
+	all := func() {
+		for _, j := range table {
+			if err := j.run(ctx); err != nil {
+				t.Errorf("%s: %v", j.name, err)
+			}
+		}
+	}
+	all()
+	_, err = s.Register(ctx, access.Anyone, "k", service.Registration{Country: "DE", ASN: 3320, Type: probe.Desktop})
+	if err != nil {
+		t.Fatalf("there is no place for a new event: %v", err)
+	}
+	now = now.AddDate(0, 3, 0)
+	all()
+	all() // again, as another process would
+
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	list := func(query string) []string {
+		t.Helper()
+		rows, err := conn.Query(ctx, query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	heartbeats := list("select inhrelid::regclass::text from pg_inherits where inhparent = 'heartbeat'::regclass order by 1")
+	want := []string{"heartbeat_20260415", "heartbeat_20260416", "heartbeat_20260417", "heartbeat_20260418"}
+	if diff := cmp.Diff(want, heartbeats); diff != "" {
+		t.Errorf("partitions: %s", diff)
+	}
+	if kept, err := d.EventsAfter(ctx, events.Position{}, 9); err != nil || len(kept) != 3 {
+		t.Errorf("events are kept for ever, but there are %d: %v", len(kept), err)
+	}
+	if answers := list("select key::text from idempotency"); len(answers) > 0 {
+		t.Errorf("%d answers are remembered after months", len(answers))
+	}
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	once, failing := make(chan struct{}, 10), make(chan struct{})
+	told := &strings.Builder{}
+	r := &Runner{log: slog.New(slog.NewTextHandler(told, nil)), table: []job{
+		{"rare", time.Hour, func(context.Context) error {
+			once <- struct{}{}
+			return nil
+		}},
+		{"failing", time.Millisecond, func(ctx context.Context) error {
+			select {
+			case failing <- struct{}{}:
+				return errors.New("out of luck")
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}},
+	}}
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	<-once
+	for range 3 { // it is tried again
+		<-failing
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if len(once) > 0 {
+		t.Error("the rare one ran twice")
+	}
+	lines := slices.DeleteFunc(strings.Split(told.String(), "\n"), func(l string) bool { return l == "" })
+	if len(lines) != 3 || !strings.Contains(lines[0], "job=failing") || !strings.Contains(lines[0], "out of luck") {
+		t.Errorf("told was %q", lines)
+	}
+}
+
+func TestAFastClockMakesShortHours(t *testing.T) {
+	t.Parallel()
+	for rate, want := range map[float64]time.Duration{1: time.Hour, 60: time.Minute, 1e9: time.Second} {
+		t.Run(fmt.Sprint(rate, " times as fast"), func(t *testing.T) {
+			t.Parallel()
+			for _, j := range New(nil, nil, Retention{}, rate, nil).table {
+				if j.every != want {
+					t.Errorf("%s runs every %v, not %v", j.name, j.every, want)
+				}
+			}
+		})
+	}
+}
+
+// silent is a service.Meter that nobody reads.
+type silent struct{}
+
+func (silent) Heartbeat(string, time.Duration) {}
+func (silent) Submission(string)               {}
+func (silent) Scored(time.Duration)            {}
+func (silent) Relayed(time.Duration)           {}
