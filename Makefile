@@ -48,9 +48,13 @@ web: .cache/web.built ## Build the web pages, if their sources changed
 	@cd web && npm run --silent build
 	@touch $@
 
-generate: ## Bring generated code up to date
+generate: .cache/cldr-48.2.0 ## Bring generated code up to date
 	@echo "Generating code."
-	@go generate ./...
+	@CLDR_PACKAGES=$(CURDIR)/$</node_modules go generate ./...
+
+.cache/cldr-48.2.0:
+	@echo "Fetching the country data of Unicode CLDR."
+	@mkdir -p $@.new && npm install --prefix $@.new --no-audit --no-fund --loglevel=error cldr-core@48.2.0 cldr-localenames-full@48.2.0 && mv $@.new $@
 
 lint: tools ## Check format and style
 	@echo "Checking the format."

@@ -12,7 +12,7 @@ import (
 	"github.com/vektah/gqlparser/v2/formatter"
 )
 
-//go:generate go tool gqlgen generate --config ../gqlgen.yml
+//go:generate go -C .. tool gqlgen generate
 
 // Schema returns the schema as the executor knows it. It must not be changed.
 func Schema() *ast.Schema { return parsedSchema }

@@ -2,6 +2,8 @@ package resolvers
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 	"sync"
@@ -86,8 +88,10 @@ func (r *Resolver) outcome(ctx context.Context, done service.Outcome) (*model.Su
 
 func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.SubmitMeasurementsInput) (*model.SubmitMeasurementsPayload, error) {
 	if n := len(input.Items); n == 0 || n > MaxBatch {
-		errs, err := expected(ctx, fault.Field("input.items", "A batch has 1 to %d bodies.", MaxBatch))
-		return &model.SubmitMeasurementsPayload{Outcomes: []*model.SubmitMeasurementPayload{}, UserErrors: errs}, err
+		return refusedBatch(ctx, fault.Field("input.items", "A batch has 1 to %d bodies.", MaxBatch))
+	}
+	if err := service.CheckKey(deref(input.IdempotencyKey)); err != nil {
+		return refusedBatch(ctx, err)
 	}
 	out := make([]*model.SubmitMeasurementPayload, len(input.Items))
 	var wg sync.WaitGroup
@@ -103,6 +107,11 @@ func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.S
 	}
 	wg.Wait()
 	return &model.SubmitMeasurementsPayload{Outcomes: out, UserErrors: []*model.UserError{}}, nil
+}
+
+func refusedBatch(ctx context.Context, err error) (*model.SubmitMeasurementsPayload, error) {
+	errs, err := expected(ctx, err)
+	return &model.SubmitMeasurementsPayload{Outcomes: []*model.SubmitMeasurementPayload{}, UserErrors: errs}, err
 }
 
 // submitItem gives one body of a batch its own outcome and its own key.
@@ -244,13 +253,15 @@ func matchesMeasurement(f model.MeasurementFilter, e events.Event, s events.Scor
 
 func is[T comparable](want *T, v T) bool { return want == nil || *want == v }
 
-// itemKey is the key of one body of a batch that has one. Batches of the same bodies in
-// another order are other batches.
+// itemKey is the key of one body of a batch that has one: no longer than any key, and none
+// that the sender would choose for a single body. Batches of the same bodies in another order
+// are other batches.
 func itemKey(batch *string, i int) string {
 	if batch == nil || *batch == "" {
 		return ""
 	}
-	return *batch + "#" + strconv.Itoa(i)
+	sum := sha256.Sum256([]byte("batch|" + strconv.Itoa(i) + "|" + *batch))
+	return hex.EncodeToString(sum[:])
 }
 
 // Measurement is part of graph.ResolverRoot.

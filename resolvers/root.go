@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph"
 	"github.com/openvantage/vantage/graph/model"
@@ -46,9 +45,6 @@ func (r *queryResolver) node(ctx context.Context, n model.NodeID) (model.Node, e
 		}
 		return r.measurement(ctx, m), nil
 	case n.Country != "":
-		if _, ok := country.Lookup(n.Country); !ok && n.Country != country.Unknown {
-			return nil, absent
-		}
 		return model.NewCountry(n.Country), nil
 	case n.Network != network.Unknown:
 		return model.NewNetwork(n.Network), nil

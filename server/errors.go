@@ -71,6 +71,19 @@ func (s *Server) fail(ctx context.Context, err error) *fault.Error {
 	return f
 }
 
+// safe is what may be told of err outside GraphQL; its cause goes to the log.
+func (s *Server) safe(ctx context.Context, err error) *fault.Error {
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		f = s.fail(ctx, err)
+	} else if f.Unwrap() != nil {
+		s.log.Warn("a request failed", "code", f.Code, "err", f, "request", idOf(ctx))
+	}
+	said := fault.New(f.Code, "%s", f.Message)
+	said.Field, said.RetryAfter = f.Field, f.RetryAfter
+	return said
+}
+
 func extensions(f *fault.Error) map[string]any {
 	e := map[string]any{"code": string(f.Code)}
 	if f.Field != "" {
@@ -109,10 +122,7 @@ var statuses = map[fault.Code]int{
 // is the one that fits the code. The body serves both kinds of clients: `errors` as GraphQL
 // over HTTP has it, and `error` as simple ones want it.
 func (s *Server) writeFault(w http.ResponseWriter, r *http.Request, status int, err error) {
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		f = s.fail(r.Context(), err)
-	}
+	f := s.safe(r.Context(), err)
 	if status == 0 {
 		status = statuses[f.Code]
 	}

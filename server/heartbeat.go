@@ -47,6 +47,9 @@ func (a *asnText) UnmarshalJSON(b []byte) error {
 // decodePacket reads a packet. It fails with INVALID, naming the field as the packet spells it.
 func decodePacket(raw []byte) (h probe.Heartbeat, err error) {
 	var p packet
+	if !exact(raw) {
+		return h, fault.New(fault.Invalid, "The heartbeat is not UTF-8.")
+	}
 	if err := json.Unmarshal(raw, &p); err != nil {
 		f := fault.New(fault.Invalid, "The heartbeat is not a JSON object with the seven fields.")
 		var typed *json.UnmarshalTypeError

@@ -88,7 +88,7 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	limits.MaxBytes = s.cfg.MaxMeasurementBytes
 	settings := service.Settings{
 		Rules: probe.Default(), Limits: limits, AutoActivate: s.cfg.AutoActivate, OpenCollector: s.cfg.OpenCollector,
-		SweepEvery: sweepEvery(s.cfg.ClockRate),
+		SweepEvery: sweepEvery(s.cfg.ClockRate), DownAfter: downAfter(s.cfg.ClockRate),
 	}
 	if s.flows, err = service.New(ctx, s.db, settings, s.metrics, s.log); err != nil {
 		return err
@@ -183,6 +183,15 @@ func (c *clock) follow(ctx context.Context, d *db.DB) error {
 	}
 	c.began, c.start = time.Now(), head.RecordedAt
 	return nil
+}
+
+// downAfter is the service's own choice, but on a fast clock at least two true seconds: a machine
+// that is busy for a moment would look like one that was down.
+func downAfter(rate float64) time.Duration {
+	if rate == 1 {
+		return 0
+	}
+	return max(time.Minute, time.Duration(rate*float64(2*time.Second)))
 }
 
 // sweepEvery keeps a fast clock's deadlines as prompt as a second is on a true one, as far as

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"sync"
@@ -22,8 +23,12 @@ func (g gorilla) Accept(w http.ResponseWriter, r *http.Request, _ transport.Webs
 	if err != nil {
 		return nil, err
 	}
-	conn.SetReadLimit(websocketBytes)
-	return &socket{Conn: conn}, nil
+	s := &socket{Conn: conn}
+	if conn.Subprotocol() == "" { // the transport would speak an older protocol, and finds it closed
+		_ = s.WriteClose(closeNoProtocol, "Speak graphql-transport-ws.")
+		_ = conn.Close()
+	}
+	return s, nil
 }
 
 // A socket is one connection. gorilla allows one writer at a time.
@@ -38,7 +43,15 @@ func (s *socket) NextReader() (int, io.Reader, error) {
 	if websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseNoStatusReceived, websocket.CloseGoingAway) {
 		return kind, nil, transport.ErrWebsocketClosed
 	}
-	return kind, r, err
+	if err != nil {
+		return kind, nil, err
+	}
+	b, err := io.ReadAll(r)
+	if err == nil && !exact(b) {
+		_ = s.WriteClose(closeBadMessage, "The message is not UTF-8 without loss.") // it is given up all the same
+		return kind, nil, transport.ErrWebsocketClosed
+	}
+	return kind, bytes.NewReader(b), err
 }
 
 // WriteJSON gives a reader that has stopped a bounded time, so that it holds nothing for ever.

@@ -1,10 +1,12 @@
 package model
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/openvantage/vantage/events"
 	"github.com/openvantage/vantage/fault"
@@ -29,10 +31,15 @@ func NewCursor(kind string, keys ...string) string {
 func ParseCursor(kind, cursor string, keys int) ([]string, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
 	parts := strings.Split(string(b), "\x1f")
-	if err != nil || len(parts) != keys+2 || parts[0] != cursorVersion || parts[1] != kind {
-		return nil, fault.New(fault.Invalid, "This is not a cursor of this list. Send back one that you were given, unchanged.")
+	if err != nil || len(parts) != keys+2 || parts[0] != cursorVersion || parts[1] != kind ||
+		!utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0 {
+		return nil, notACursor()
 	}
 	return parts[2:], nil
+}
+
+func notACursor() error {
+	return fault.New(fault.Invalid, "This is not a cursor of this list. Send back one that you were given, unchanged.")
 }
 
 // LogCursor names a place in the event log.
@@ -53,8 +60,7 @@ func ParseLogCursor(cursor string) (p events.Position, err error) {
 	seq, e1 := strconv.ParseInt(keys[0], 10, 64)
 	at, e2 := strconv.ParseInt(keys[1], 10, 64)
 	if e1 != nil || e2 != nil || seq < 0 || at < 0 {
-		_, err = ParseCursor(CursorLog, "", 2)
-		return p, err
+		return p, notACursor()
 	}
 	p.Seq = seq
 	if at > 0 {
@@ -66,11 +72,11 @@ func ParseLogCursor(cursor string) (p events.Position, err error) {
 // KeyTime writes an instant as a cursor's key, and as what the database compares it with.
 func KeyTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// CheckKeyTime fails with INVALID unless the key is an instant: the database would fail
+// CheckKeyTime fails with INVALID unless the key is an instant as KeyTime writes it: the database would fail
 // otherwise, and say so in its own words.
 func CheckKeyTime(key string) error {
-	if _, err := time.Parse(time.RFC3339Nano, key); err != nil {
-		return fault.New(fault.Invalid, "This is not a cursor of this list. Send back one that you were given, unchanged.")
+	if t, err := time.Parse(time.RFC3339Nano, key); err != nil || KeyTime(t) != key || t.Year() < 1 {
+		return notACursor()
 	}
 	return nil
 }

@@ -274,7 +274,7 @@ type PageInfo struct {
 
 // Every probe at one common instant.
 type ProbeBoard struct {
-	// The place in the log that the board shows: subscribe with it as `after` and nothing is missed.
+	// The place in the log where the board was read: subscribe with it as `after` and nothing is missed. A board of the past has the place of now, too.
 	Cursor string `json:"cursor"`
 	// The instant that the board shows.
 	AsOf time.Time `json:"asOf"`

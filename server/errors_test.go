@@ -1,0 +1,329 @@
+package server_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/openvantage/vantage/access"
+	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/server"
+)
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	p := a.register(t, "IT", 30722)
+	cursor := func(parts ...string) string {
+		return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, "\x1f")))
+	}
+	tooMany := make([]string, 101)
+	for i := range tooMany {
+		tooMany[i] = "cty_IT"
+	}
+	for name, c := range map[string]struct {
+		document  string
+		variables object
+		code      fault.Code
+		field     string
+	}{
+		"a document that is none":                  {"{ probes(first: }", nil, fault.ParseFailed, ""},
+		"an empty document":                        {"", nil, fault.ValidationFailed, ""},
+		"a field that there is not":                {"{ nothing }", nil, fault.ValidationFailed, ""},
+		"an enum value that there is not":          {"{ probes(first: 1, filter: {states: [ASLEEP]}) { edges { cursor } } }", nil, fault.ValidationFailed, ""},
+		"a variable of another type":               {"query ($n: Int) { probes(first: $n) { edges { cursor } } }", object{"n": "many"}, fault.ValidationFailed, ""},
+		"a variable that is missing":               {"query ($id: ID!) { node(id: $id) { id } }", nil, fault.ValidationFailed, ""},
+		"no slicing argument":                      {"{ probes { edges { cursor } } }", nil, fault.Invalid, "first"},
+		"both slicing arguments":                   {"{ probes(first: 1, last: 1) { edges { cursor } } }", nil, fault.Invalid, "last"},
+		"a page of 101":                            {"{ measurements(first: 101) { edges { cursor } } }", nil, fault.Invalid, "first"},
+		"a last page of 101":                       {"{ events(last: 101) { edges { cursor } } }", nil, fault.Invalid, "last"},
+		"a page of 0":                              {"{ probes(first: 0) { edges { cursor } } }", nil, fault.Invalid, "first"},
+		"a page of -1":                             {"{ probes(last: -1) { edges { cursor } } }", nil, fault.Invalid, "last"},
+		"a page of 101 in a country":               {`{ country(code: "IT") { probes(first: 101) { edges { cursor } } } }`, nil, fault.Invalid, "first"},
+		"no cursor":                                {`{ probes(first: 1, after: "nonsense") { edges { cursor } } }`, nil, fault.Invalid, "after"},
+		"an empty cursor":                          {`{ probes(last: 1, before: "") { edges { cursor } } }`, nil, fault.Invalid, "before"},
+		"a cursor of another list":                 {"query ($c: Cursor) { probes(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "measurement", "2026-01-01T00:00:00Z", "x")}, fault.Invalid, "after"},
+		"a cursor of another version":              {"query ($c: Cursor) { events(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("2", "log", "1", "1")}, fault.Invalid, "after"},
+		"a cursor that names no instant":           {"query ($c: Cursor) { measurements(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "measurement", "yesterday", "x")}, fault.Invalid, "after"},
+		"a cursor of the year 0":                   {"query ($c: Cursor) { measurements(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "measurement", "0000-01-01T00:00:00Z", "x")}, fault.Invalid, "after"},
+		"a cursor with a comma":                    {"query ($c: Cursor) { probes(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "probe", "2026-01-01T00:00:00,5Z", "x")}, fault.Invalid, "after"},
+		"a cursor with NUL":                        {"query ($c: Cursor) { probes(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "probe", "2026-01-01T00:00:00Z", "\x00")}, fault.Invalid, "after"},
+		"a cursor that is not UTF-8":               {"query ($c: Cursor) { probes(first: 1, after: $c, orderBy: {field: COUNTRY}) { edges { cursor } } }", object{"c": cursor("1", "probe", "\xff", "x")}, fault.Invalid, "after"},
+		"a cursor of a number below 0":             {"query ($c: Cursor) { events(first: 1, after: $c) { edges { cursor } } }", object{"c": cursor("1", "log", "-1", "1")}, fault.Invalid, "after"},
+		"a text with NUL in a filter":              {"query ($d: [String!]) { measurements(first: 1, filter: {domains: $d}) { edges { cursor } } }", object{"d": []string{"a\x00"}}, fault.Invalid, ""},
+		"an id with NUL in a filter":               {"query ($d: [ID!]) { events(first: 1, filter: {subjects: $d}) { edges { cursor } } }", object{"d": []string{"a\x00"}}, fault.Invalid, ""},
+		"a time that is none":                      {`{ events(first: 1, filter: {since: "now"}) { edges { cursor } } }`, nil, fault.Invalid, ""},
+		"a country that is none":                   {`query ($c: CountryCode!) { country(code: $c) { id } }`, object{"c": "it"}, fault.Invalid, ""},
+		"a network that is none":                   {`{ network(asn: "AS-1") { id } }`, nil, fault.Invalid, ""},
+		"a board of tomorrow":                      {`{ probeBoard(asOf: "2999-01-01T00:00:00Z") { asOf } }`, nil, fault.Invalid, "asOf"},
+		"a probe of tomorrow":                      {`query ($id: ID!) { probe(id: $id, asOf: "2999-01-01T00:00:00Z") { id } }`, object{"id": p.id}, fault.Invalid, "asOf"},
+		"101 ids":                                  {"query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", object{"ids": tooMany}, fault.Invalid, "ids"},
+		"a mutation that fails without userErrors": {`mutation { registerProbe(input: {country: "ZZ", asn: 1}) { secret } }`, nil, fault.Invalid, "input.country"},
+		"an unknown probe without userErrors":      {`mutation ($id: ID!) { retireProbe(input: {probeId: $id}) { probe { id } } }`, object{"id": "prb_0000000000000000"}, fault.Unauthenticated, ""},
+		"a right that is missing":                  {`mutation { createToken(input: {role: ADMIN, name: "me"}) { secret userErrors { code } } }`, nil, fault.Unauthenticated, ""},
+		"a name that only PROBE may have":          {`mutation { createToken(input: {role: PROBE, name: "me"}) { secret } }`, nil, fault.Unauthenticated, ""},
+	} {
+		t.Run(name+" is "+string(c.code), func(t *testing.T) {
+			t.Parallel()
+			wantFault(t, a.do(t, "", c.document, c.variables), c.code, c.field)
+		})
+	}
+
+	t.Run("what is NOT_FOUND, FORBIDDEN or a CONFLICT says so in errors when userErrors are not asked for", func(t *testing.T) {
+		t.Parallel()
+		operator := a.issue(t, access.Operator)
+		const document = `mutation ($id: ID!) { activateProbe(input: {probeId: $id}) { probe { id } } }`
+		wantFault(t, a.do(t, operator, document, object{"id": "prb_0000000000000000"}), fault.NotFound, "input.probeId")
+		wantFault(t, a.do(t, p.secret, document, object{"id": p.id}), fault.Forbidden, "")
+		q := a.register(t, "IT", 30722)
+		a.activate(t, operator, q)
+		wantFault(t, a.do(t, operator, document, object{"id": q.id}), fault.Conflict, "")
+	})
+
+	t.Run("what does not exist is null and no error", func(t *testing.T) {
+		t.Parallel()
+		uid := "20260101000000.000000_IT_telegram_0000000000000000"
+		for _, id := range []string{
+			"", "x", "prb_", "prb_0000000000000000", "msm_" + uid, "msm_x", "msm_" + uid + "\x00", "evt_0", "evt_-1", "evt_+1", "evt_01", "evt_999999",
+			"evt_99999999999999999999", "tok_1", "cty_it", "cty_ITA", "net_0", "net_-1", "net_4294967296", "net_01", "net_AS1", "\x00\x00\x00\x00\x00",
+		} {
+			equal(t, a.ask(t, "", "query ($id: ID!) { node(id: $id) { id } nodes(ids: [$id]) { id } }", object{"id": id}),
+				object{"node": nil, "nodes": []any{nil}})
+		}
+		equal(t, a.ask(t, "", `query ($uid: ID!) { measurement(uid: $uid) { id } probe(id: $uid) { id } country(code: "ZZ") { id } network(asn: 0) { id } }`, object{"uid": uid}),
+			object{"measurement": nil, "probe": nil, "country": nil, "network": nil})
+	})
+
+	t.Run("a bad token is UNAUTHENTICATED, and 401, for reads too", func(t *testing.T) {
+		t.Parallel()
+		for _, h := range []string{"Bearer vantage_admin_x", "Bearer", "Basic YTpi", "Bearer " + p.secret[:len(p.secret)-1] + "!", p.secret} {
+			r := a.raw(t, http.Header{"Content-Type": {"application/json"}, "Authorization": {h}}, []byte(`{"query": "{ viewer { role } }"}`))
+			wantFault(t, r, fault.Unauthenticated, "")
+			equal(t, r.Status, http.StatusUnauthorized)
+		}
+	})
+
+	t.Run("each role is told who it is", func(t *testing.T) {
+		t.Parallel()
+		for _, r := range []access.Role{access.Researcher, access.Operator, access.Admin} {
+			equal(t, str(t, a.ask(t, a.issue(t, r), "{ viewer { role } }", nil), "viewer", "role"), string(r))
+		}
+		equal(t, at(t, a.ask(t, p.secret, "{ viewer { role probe { id } } }", nil), "viewer"), any(object{"role": "PROBE", "probe": object{"id": p.id}}))
+		equal(t, str(t, a.ask(t, "", "{ viewer { role } }", nil), "viewer", "role"), "PUBLIC")
+	})
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+
+	t.Run("what only we can explain is INTERNAL, without our words, and found in the log by its id", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		a.exec(t, "alter table measurement rename to mislaid")
+		r := a.do(t, "", "{ measurements(first: 1) { edges { cursor } } }", nil)
+		wantFault(t, r, fault.Internal, "")
+		if strings.Contains(r.Raw, "relation") || strings.Contains(r.Raw, "SQL") || strings.Contains(r.Raw, "42P01") {
+			t.Errorf("it says too much: %s", r.Raw)
+		}
+		id := r.Errors[0].Extensions.RequestID
+		if id == "" || id != r.Header.Get("X-Request-Id") || !strings.Contains(a.logs.String(), id) {
+			t.Errorf("the request id is %q, in the header %q", id, r.Header.Get("X-Request-Id"))
+		}
+		if !strings.Contains(a.logs.String(), "42P01") {
+			t.Error("the log does not say why")
+		}
+		equal(t, str(t, a.ask(t, "", "{ viewer { role } }", nil), "viewer", "role"), "PUBLIC")
+		a.exec(t, "alter table mislaid rename to measurement")
+		a.ask(t, "", "{ measurements(first: 1) { edges { cursor } } }", nil)
+	})
+
+	t.Run("a row that makes a resolver panic or fail leaves the server alive", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		uid := str(t, a.submit(t, "", body(nil)), "measurement", "uid")
+		a.exec(t, "update body set data = ''::bytea")
+		const document = "query ($uid: ID!) { measurement(uid: $uid) { uid body } }"
+		if r := a.do(t, "", document, object{"uid": uid}); !strings.Contains(r.Raw, uid) {
+			t.Errorf("one broken field takes the measurement with it: %s", r.Raw)
+		}
+		a.exec(t, `update body set data = '\x00'::bytea`)
+		r := a.do(t, "", document, object{"uid": uid})
+		wantFault(t, r, fault.Internal, "")
+		equal(t, at(t, r.Data, "measurement", "uid"), any(uid))
+		res, text := a.send(t, http.MethodGet, a.URL()+"/api/v1/raw_measurement?measurement_uid="+url.QueryEscape(uid), nil, nil)
+		if res.StatusCode != http.StatusInternalServerError || !strings.Contains(text, "INTERNAL") || strings.Contains(text, "magic") {
+			t.Errorf("REST answers %d %s", res.StatusCode, text)
+		}
+	})
+
+	t.Run("a database that is gone is UNAVAILABLE, with a time to wait, on every surface", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		p := a.register(t, "IT", 30722)
+		a.cutOff(t)
+		r := a.do(t, "", "{ probes(first: 1) { edges { cursor } } }", nil)
+		wantFault(t, r, fault.Unavailable, "")
+		if len(r.Errors) == 1 && r.Errors[0].Extensions.RetryAfter < 1 {
+			t.Errorf("no time to wait is given: %s", r.Raw)
+		}
+		fresh, _ := access.NewToken(access.Researcher, [32]byte{1})
+		r = a.do(t, fresh, "{ viewer { role } }", nil)
+		wantFault(t, r, fault.Unavailable, "")
+		equal(t, r.Status, http.StatusServiceUnavailable)
+		if r.Header.Get("Retry-After") == "" {
+			t.Error("there is no Retry-After")
+		}
+		data := a.ask(t, "", registerDocument, object{"input": object{"country": "IT", "asn": 1}})
+		equal(t, at(t, data, "registerProbe", "userErrors", 0, "code"), any("UNAVAILABLE"))
+		res, text := a.send(t, http.MethodPost, a.HeartbeatURL(), bearer(p.secret), packet(p, nil))
+		if res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(text, "UNAVAILABLE") {
+			t.Errorf("the heartbeat listener answers %d %s", res.StatusCode, text)
+		}
+		res, _ = a.send(t, http.MethodGet, a.URL()+"/readyz", nil, nil)
+		equal(t, res.StatusCode, http.StatusServiceUnavailable)
+		res, _ = a.send(t, http.MethodGet, a.URL()+"/healthz", nil, nil)
+		equal(t, res.StatusCode, http.StatusOK)
+		_, err := a.client(fresh).Subscribe(t.Context(), "subscription { pulse { seq } }", nil)
+		if err == nil || strings.Contains(err.Error(), "pool") {
+			t.Errorf("the websocket is refused with %v", err)
+		}
+	})
+
+	t.Run("a busy port fails at the start", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		cfg := config()
+		cfg.Listen = strings.TrimPrefix(a.URL(), "http://")
+		if _, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "LISTEN") {
+			t.Errorf("New fails with %v", err)
+		}
+		cfg = config()
+		cfg.HeartbeatListen = strings.TrimPrefix(a.URL(), "http://")
+		if _, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "HEARTBEAT_LISTEN") {
+			t.Errorf("New fails with %v", err)
+		}
+	})
+}
+
+func TestHTTP(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(c *server.Config) { c.MaxDocumentBytes = 10_000 })
+	get := func(t *testing.T, path string, h http.Header) (*http.Response, string) {
+		t.Helper()
+		return a.send(t, http.MethodGet, a.URL()+path, h, nil)
+	}
+
+	t.Run("the plain pages answer", func(t *testing.T) {
+		t.Parallel()
+		for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+			if res, text := get(t, path, nil); res.StatusCode != http.StatusOK || text != want {
+				t.Errorf("%s answers %d %q", path, res.StatusCode, text)
+			}
+		}
+		a.submit(t, "", body(nil))
+		if res, text := get(t, "/metrics", nil); res.StatusCode != http.StatusOK || !strings.Contains(text, `vantage_submissions_total{outcome="SCORED"}`) {
+			t.Errorf("/metrics answers %d %s", res.StatusCode, text)
+		}
+	})
+
+	t.Run("the schema has an ETag, and is not sent to who has it", func(t *testing.T) {
+		t.Parallel()
+		res, text := get(t, "/schema.graphql", nil)
+		etag := res.Header.Get("ETag")
+		if !strings.Contains(text, "type Query") || etag == "" {
+			t.Fatalf("answered %d with ETag %q", res.StatusCode, etag)
+		}
+		equal(t, `"`+str(t, a.ask(t, "", "{ service { schemaHash } }", nil), "service", "schemaHash")+`"`, etag)
+		for match, status := range map[string]int{
+			etag: http.StatusNotModified, "W/" + etag: http.StatusNotModified, `"x", ` + etag: http.StatusNotModified, "*": http.StatusNotModified, `"x"`: http.StatusOK,
+		} {
+			res, text := get(t, "/schema.graphql", http.Header{"If-None-Match": {match}})
+			if res.StatusCode != status || (status == http.StatusNotModified) != (text == "") {
+				t.Errorf("If-None-Match: %s is answered with %d and %d bytes", match, res.StatusCode, len(text))
+			}
+		}
+	})
+
+	t.Run("a browser that opens /graphql comes to GraphiQL", func(t *testing.T) {
+		t.Parallel()
+		html := http.Header{"Accept": {"text/html,application/xhtml+xml,*/*;q=0.8"}}
+		res, _ := get(t, "/graphql", html)
+		equal(t, []any{res.StatusCode, res.Header.Get("Location")}, []any{http.StatusSeeOther, "/graphiql"})
+		res, text := get(t, "/graphql?query=%7Bviewer%7Brole%7D%7D", html)
+		equal(t, []any{res.StatusCode, text}, []any{http.StatusOK, `{"data":{"viewer":{"role":"PUBLIC"}}}`})
+	})
+
+	t.Run("a GET changes nothing", func(t *testing.T) {
+		t.Parallel()
+		before := a.counts(t)["probe"]
+		res, text := get(t, "/graphql?query="+url.QueryEscape(`mutation { registerProbe(input: {country: "IT", asn: 1}) { secret } }`), nil)
+		if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "POST" {
+			t.Errorf("answered %d, Allow: %s, %s", res.StatusCode, res.Header.Get("Allow"), text)
+		}
+		equal(t, a.counts(t)["probe"], before)
+	})
+
+	t.Run("what is not GraphQL over HTTP is turned away", func(t *testing.T) {
+		t.Parallel()
+		query := `{"query": "{ viewer { role } }"}`
+		for _, c := range []struct {
+			name, method, path, kind, body string
+			status                         int
+		}{
+			{"a form", http.MethodPost, "/graphql", "application/x-www-form-urlencoded", "query=%7Bviewer%7Brole%7D%7D", 415},
+			{"plain text", http.MethodPost, "/graphql", "text/plain", query, 415},
+			{"multipart", http.MethodPost, "/graphql", "multipart/form-data; boundary=x", query, 415},
+			{"no type", http.MethodPost, "/graphql", "", query, 415},
+			{"JSON in UTF-8", http.MethodPost, "/graphql", "application/json; charset=utf-8", query, 200},
+			{"PUT", http.MethodPut, "/graphql", "application/json", query, 405},
+			{"DELETE", http.MethodDelete, "/graphql", "", "", 405},
+			{"bad JSON", http.MethodPost, "/graphql", "application/json", `{"query": "{ secretword`, 400},
+			{"no query", http.MethodPost, "/graphql", "application/json", `{"variables": {}}`, 400},
+			{"an empty body", http.MethodPost, "/graphql", "application/json", "", 400},
+			{"a batch", http.MethodPost, "/graphql", "application/json", "[" + query + "]", 400},
+			{"a query that is a number", http.MethodPost, "/graphql", "application/json", `{"query": 1}`, 400},
+			{"variables that are a list", http.MethodPost, "/graphql", "application/json", `{"query": "{ viewer { role } }", "variables": ["secretword"]}`, 400},
+			{"an operation name that is a number", http.MethodPost, "/graphql", "application/json", `{"query": "{ viewer { role } }", "operationName": 7, "x": "secretword"}`, 400},
+			{"a document of 10,001 bytes", http.MethodPost, "/graphql", "application/json", `{"query": "{ viewer { role } } #` + strings.Repeat("x", 10_000) + `"}`, 413},
+			{"a GET of 10,001 bytes", http.MethodGet, "/graphql?query=" + strings.Repeat("x", 10_000), "", "", 413},
+			{"a query string that cannot be read", http.MethodGet, "/graphql?query=%zz", "", "", 400},
+			{"variables that cannot be read", http.MethodGet, "/graphql?query=%7Bviewer%7Brole%7D%7D&variables=secretword", "", "", 400},
+			{"a path below /api", http.MethodGet, "/api/v2/nothing", "", "", 404},
+			{"a raw measurement of nobody", http.MethodGet, "/api/v1/raw_measurement", "", "", 400},
+			{"a raw measurement that there is not", http.MethodGet, "/api/v1/raw_measurement?measurement_uid=x", "", "", 404},
+		} {
+			h := http.Header{}
+			if c.kind != "" {
+				h.Set("Content-Type", c.kind)
+			}
+			res, text := a.send(t, c.method, a.URL()+c.path, h, []byte(c.body))
+			if res.StatusCode != c.status {
+				t.Errorf("%s: answered %d %s, want %d", c.name, res.StatusCode, text, c.status)
+			}
+			if strings.Contains(text, "secretword") {
+				t.Errorf("%s: it is echoed: %s", c.name, text)
+			}
+			if c.status >= 400 && !strings.Contains(text, `"code":`) {
+				t.Errorf("%s: there is no code in %s", c.name, text)
+			}
+			if c.status == 405 && res.Header.Get("Allow") == "" {
+				t.Errorf("%s: there is no Allow", c.name)
+			}
+		}
+	})
+
+	t.Run("documents that are built to hurt are refused quickly", func(t *testing.T) {
+		t.Parallel()
+		for name, document := range map[string]string{
+			"deep nesting": strings.Repeat("{a", 3000) + strings.Repeat("}", 3000),
+			"a long list":  "{ nodes(ids: [" + strings.Repeat("1 ", 4500) + "]) { id } }",
+			"an open list": "{ nodes(ids: " + strings.Repeat("[", 9000),
+		} {
+			if r := a.do(t, "", document, nil); len(r.Errors) == 0 || len(r.Raw) > 5000 {
+				t.Errorf("%s: answered %d with %d bytes", name, r.Status, len(r.Raw))
+			}
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package server_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vektah/gqlparser/v2/ast"
+
+	"github.com/openvantage/vantage/graph"
+)
+
+// An everything writes documents that ask for all there is, so that no field is forgotten when
+// the schema grows.
+type everything struct {
+	depth     int
+	arguments map[string]string // by "field.argument" or ".argument", as they are written
+	fragments map[string]string
+}
+
+func newEverything(arguments map[string]string) *everything {
+	return &everything{depth: 3, arguments: arguments, fragments: map[string]string{}}
+}
+
+// document asks for a root field and all below it.
+func (e *everything) document(operation string, f *ast.FieldDefinition) string {
+	clear(e.fragments)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s { %s }\n", operation, e.field("", f, e.depth))
+	for _, name := range slices.Sorted(maps.Keys(e.fragments)) {
+		fmt.Fprintf(&b, "fragment %s %s\n", name, e.fragments[name])
+	}
+	return b.String()
+}
+
+func (e *everything) field(alias string, f *ast.FieldDefinition, depth int) string {
+	out := alias + f.Name
+	var args []string
+	for _, a := range f.Arguments {
+		v, ok := e.arguments[f.Name+"."+a.Name]
+		if !ok {
+			v, ok = e.arguments["."+a.Name]
+		}
+		if ok {
+			args = append(args, a.Name+": "+v)
+		}
+	}
+	if len(args) > 0 {
+		out += "(" + strings.Join(args, ", ") + ")"
+	}
+	if d := graph.Schema().Types[f.Type.Name()]; d.IsCompositeType() {
+		out += " { ..." + e.fragment(d, depth) + " }"
+	}
+	return out
+}
+
+// fragment is the name of one that asks for all of a type, to that depth of entities.
+func (e *everything) fragment(d *ast.Definition, depth int) string {
+	name := fmt.Sprintf("%s_%d", d.Name, depth)
+	if _, ok := e.fragments[name]; ok {
+		return name
+	}
+	e.fragments[name] = "" // it is being written
+	lines := []string{"__typename"}
+	if d.IsAbstractType() {
+		for _, p := range graph.Schema().PossibleTypes[d.Name] {
+			lines = append(lines, "..."+e.fragment(p, depth))
+		}
+	}
+	below := depth
+	if slices.Contains(d.Interfaces, "Node") {
+		below--
+	}
+	for _, f := range d.Fields {
+		if strings.HasPrefix(f.Name, "__") {
+			continue
+		}
+		leaf := !graph.Schema().Types[f.Type.Name()].IsCompositeType()
+		if leaf || below > 0 {
+			// Two types may have a field of one name with different types.
+			lines = append(lines, e.field(d.Name+"_"+f.Name+": ", f, below))
+		}
+	}
+	e.fragments[name] = "on " + d.Name + " { " + strings.Join(lines, " ") + " }"
+	return name
+}
+
+func rootFields(d *ast.Definition) (all []*ast.FieldDefinition) {
+	for _, f := range d.Fields {
+		if !strings.HasPrefix(f.Name, "__") {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// inside reports whether the text occurs in what an entity says, but not in the lists that it
+// leads to.
+func inside(v any, text string) bool {
+	switch v := v.(type) {
+	case string:
+		return strings.Contains(v, text)
+	case object:
+		for k, child := range v {
+			if !strings.HasSuffix(k, "_edges") && inside(child, text) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, func(child any) bool { return inside(child, text) })
+	}
+	return false
+}
+
+// together finds what says both, entity by entity.
+func together(v any, a, b string) (found []any) {
+	switch v := v.(type) {
+	case object:
+		kind, _ := v["__typename"].(string)
+		alone := []string{"Probe", "Measurement", "Event", "Heartbeat", "ProbeStateChange", "MeasurementScored", "Viewer"}
+		if slices.Contains(alone, kind) && inside(v, a) && inside(v, b) {
+			return []any{v}
+		}
+		for _, child := range v {
+			found = append(found, together(child, a, b)...)
+		}
+	case []any:
+		for _, child := range v {
+			found = append(found, together(child, a, b)...)
+		}
+	}
+	return found
+}
+
+func TestEverything(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	p := a.register(t, "IT", 30722)
+	uid := str(t, a.submit(t, p.secret, body(nil)), "measurement", "uid")
+	e := newEverything(map[string]string{
+		".first": "5", ".code": `"IT"`, ".asn": "30722", "probe.id": quoted(p.id), "node.id": quoted("msm_" + uid), ".uid": quoted(uid),
+		".ids": fmt.Sprintf(`["msm_%s", %q, "evt_1", "cty_IT", "net_30722"]`, uid, p.id),
+	})
+	ids := map[string]string{} // of entities, to their types
+	for _, f := range rootFields(graph.Schema().Query) {
+		collect(a.ask(t, p.secret, e.document("query", f), nil), ids)
+	}
+	kinds := map[string]bool{}
+	for id, kind := range ids {
+		kinds[kind] = true
+		got := a.ask(t, p.secret, "query ($id: ID!) { node(id: $id) { __typename id } nodes(ids: [$id]) { id } }", object{"id": id})
+		equal(t, got, object{"node": object{"__typename": kind, "id": id}, "nodes": []any{object{"id": id}}})
+	}
+	for _, kind := range []string{"Probe", "Measurement", "Country", "Network", "Event"} {
+		if !kinds[kind] {
+			t.Errorf("no %s was seen among %v", kind, ids)
+		}
+	}
+
+	t.Run("the id of a token is found by staff alone", func(t *testing.T) {
+		t.Parallel()
+		admin := a.issue(t, "ADMIN")
+		made := a.ask(t, admin, `mutation { createToken(input: {role: RESEARCHER, name: "Ada"}) { token { id } secret } }`, nil)
+		id := str(t, made, "createToken", "token", "id")
+		const document = "query ($id: ID!) { node(id: $id) { __typename id ... on Token { name role } } }"
+		equal(t, a.ask(t, admin, document, object{"id": id}), object{"node": object{"__typename": "Token", "id": id, "name": "Ada", "role": "RESEARCHER"}})
+		for _, token := range []string{"", p.secret, str(t, made, "createToken", "secret")} {
+			equal(t, a.ask(t, token, document, object{"id": id}), object{"node": nil})
+		}
+	})
+}
+
+// collect gathers the ids of all entities in an answer.
+func collect(v any, ids map[string]string) {
+	switch v := v.(type) {
+	case object:
+		kind, _ := v["__typename"].(string)
+		if id, ok := v[kind+"_id"].(string); ok {
+			ids[id] = kind
+		}
+		for _, child := range v {
+			collect(child, ids)
+		}
+	case []any:
+		for _, child := range v {
+			collect(child, ids)
+		}
+	}
+}
