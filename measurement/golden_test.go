@@ -14,26 +14,26 @@ import (
 )
 
 // ownFingerprints is the small fictional set in testdata.
-func ownFingerprints(t testing.TB) *measurement.Fingerprints {
-	t.Helper()
-	dns, http := ownTables(t, ".csv")
+func ownFingerprints(tb testing.TB) *measurement.Fingerprints {
+	tb.Helper()
+	dns, http := ownTables(tb, ".csv")
 	all, err := measurement.ReadFingerprintsCSV(dns, http, smallTables)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	set, err := measurement.Compile(all)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set
 }
 
 var smallTables = measurement.TableSize{Min: 1, Max: 20}
 
-func ownTables(t testing.TB, ext string) (dns, http *strings.Reader) {
-	t.Helper()
+func ownTables(tb testing.TB, ext string) (dns, http *strings.Reader) {
+	tb.Helper()
 	read := func(name string) *strings.Reader {
-		return strings.NewReader(string(body(t, filepath.Join("testdata", name+ext))))
+		return strings.NewReader(string(body(tb, filepath.Join("testdata", name+ext))))
 	}
 	return read("fingerprints_dns"), read("fingerprints_http")
 }

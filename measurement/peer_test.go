@@ -26,61 +26,61 @@ func ooniFolder() string {
 }
 
 // sharedOONI is ooniFolder; the test is skipped where it is absent.
-func sharedOONI(t testing.TB) string {
-	t.Helper()
+func sharedOONI(tb testing.TB) string {
+	tb.Helper()
 	dir := ooniFolder()
 	if _, err := os.Stat(dir); err != nil {
-		t.Skipf("no real bodies: %v; set VANTAGE_SHARED to the folder that has data/ooni", err)
+		tb.Skipf("no real bodies: %v; set VANTAGE_SHARED to the folder that has data/ooni", err)
 	}
 	return dir
 }
 
 // tables opens the two tables of a folder of fingerprints.
-func tables(t testing.TB, dir, ext string) (dns, http *os.File) {
-	t.Helper()
+func tables(tb testing.TB, dir, ext string) (dns, http *os.File) {
+	tb.Helper()
 	var files []*os.File
 	for _, name := range []string{"fingerprints_dns", "fingerprints_http"} {
 		f, err := os.Open(filepath.Join(dir, "fingerprints", name+ext))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Cleanup(func() { f.Close() })
+		tb.Cleanup(func() { f.Close() })
 		files = append(files, f)
 	}
 	return files[0], files[1]
 }
 
 // peerFingerprints is the set that the expectations were computed with.
-func peerFingerprints(t testing.TB, dir string) *measurement.Fingerprints {
-	t.Helper()
-	dns, http := tables(t, dir, ".json")
+func peerFingerprints(tb testing.TB, dir string) *measurement.Fingerprints {
+	tb.Helper()
+	dns, http := tables(tb, dir, ".json")
 	all, err := measurement.ReadFingerprintsJSON(dns, http, measurement.DefaultTableSize)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	set, err := measurement.Compile(all)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set
 }
 
 // body reads a file.
-func body(t testing.TB, path string) []byte {
-	t.Helper()
+func body(tb testing.TB, path string) []byte {
+	tb.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
 
 // object decodes a JSON object for comparison: numbers are all float64.
-func object(t testing.TB, data []byte) map[string]any {
-	t.Helper()
+func object(tb testing.TB, data []byte) map[string]any {
+	tb.Helper()
 	var v map[string]any
 	if err := json.Unmarshal(data, &v); err != nil {
-		t.Fatalf("%v in %.200s", err, data)
+		tb.Fatalf("%v in %.200s", err, data)
 	}
 	return v
 }

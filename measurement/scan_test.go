@@ -3,6 +3,7 @@ package measurement
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -121,7 +122,7 @@ func TestAppendBase64(t *testing.T) {
 	} {
 		got, err := appendBase64([]byte("."), []byte(in))
 		if want == "!" {
-			if err != errBase64 {
+			if !errors.Is(err, errBase64) {
 				t.Errorf("appendBase64(%q) = %q, %v, want an error", in, got, err)
 			}
 			continue
@@ -135,7 +136,7 @@ func TestAppendBase64(t *testing.T) {
 func TestVersionCompare(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]int{
-		"3.17.2": 0, "v3.17.2": 0, " 3.17.2 ": 0, "3.17.2.0.0": 0, "03.017.2": 0, "0!3.17.2": 0,
+		"3.17.2": 0, "v3.17.2": 0, "\t3.17.2\n": 0, "3.17.2.0.0": 0, "03.017.2": 0, "0!3.17.2": 0,
 		"3.17.1": -1, "3.9.9": -1, "3.17": -1, "3": -1, "0": -1, "3.17.2a1": -1, "3.17.2-beta.1": -1, "3.17.2.dev3": -1, "3.17.2rc": -1,
 		"3.17.3": 1, "3.17.10": 1, "3.17.2.1": 1, "4": 1, "3.17.2.post1": 1, "3.17.2-1": 1, "3.17.2+local": 1, "1!0": 1,
 		"3.17.2.post1.dev2": 1, "99999999999999999999": 1,
@@ -158,7 +159,7 @@ func TestNetloc(t *testing.T) {
 		"": "", "https://example.org": "example.org", "https://example.org/": "example.org", "http://example.org:8080?x": "example.org:8080",
 		"HTTP://Example.org#x": "Example.org", "//example.org/x": "example.org", "example.org": "", "example.org:443": "", "example.org/x": "",
 		"dot://user:pass@example.org:853/": "user:pass@example.org:853", "https://[2001:db8::1]:443/": "[2001:db8::1]:443",
-		"https://[2001:db8::1/": "", " https://example.org": "example.org", "ht\ntps://exa\tmple.org": "example.org",
+		"https://[2001:db8::1/": "", "\x20https://example.org": "example.org", "ht\ntps://exa\tmple.org": "example.org",
 		"1ttp://example.org": "", "stun+x.y-z://example.org": "example.org", "http:/example.org": "", "http:///x": "", "https://exämple.org": "exämple.org",
 	} {
 		if got := netloc(in); got != want {

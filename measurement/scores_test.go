@@ -12,11 +12,11 @@ import (
 	"github.com/openvantage/vantage/measurement"
 )
 
-func score(t testing.TB, test, name string, fp *measurement.Fingerprints) measurement.Verdict {
-	t.Helper()
-	m, err := measurement.Parse(body(t, "testdata/"+test+"/"+name+"/body.json"), measurement.Limits{})
+func score(tb testing.TB, test, name string, fp *measurement.Fingerprints) measurement.Verdict {
+	tb.Helper()
+	m, err := measurement.Parse(body(tb, "testdata/"+test+"/"+name+"/body.json"), measurement.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return measurement.Score(m, m.StartedAt, fp)
 }

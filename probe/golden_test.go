@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,7 +163,7 @@ func TestTies(t *testing.T) {
 	flapping := []probe.Input{beat(minute(0)), beat(minute(20)), tick(minute(35))} // down 15, up 20, down 35
 	t.Run("a loss at the instant that would end flapping keeps it", func(t *testing.T) {
 		t.Parallel()
-		inputs := append(flapping[:3:3], beats(everyMinute(40, 156))...) // last heard at 155
+		inputs := slices.Concat(flapping, beats(everyMinute(40, 156))) // last heard at 155
 		p, log := play(t, registered(), nil, append(inputs, tick(minute(160)))...)
 		if !p.Flapping() || !strings.HasSuffix(story(log, all...), "40 ONLINE\n160 DEGRADED\n") {
 			t.Errorf("got %q", story(log, all...))

@@ -18,7 +18,7 @@ type Config struct {
 	AllowedOrigins []string `name:"allowed-origins" env:"ALLOWED_ORIGINS" help:"Origins of other sites' pages that may open websockets, such as https://example.org. The server's own pages always may."`
 	TrustedProxies []string `name:"trusted-proxies" env:"TRUSTED_PROXIES" help:"Networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is believed."`
 
-	AutoActivate         bool                  `name:"probe-auto-activate" env:"PROBE_AUTO_ACTIVATE" help:"Make registered probes ACTIVE at once, without a person's decision."`
+	AutoActivate         bool                  `name:"probe-auto-activate" env:"PROBE_AUTO_ACTIVATE" help:"Make registered probes ACTIVE at once, without a person's decision. Strangers can then put a probe of their own beside a lone one and so learn its network: set PUBLIC_NETWORKS=never as well."`
 	OpenCollector        bool                  `name:"open-collector" env:"OPEN_COLLECTOR" default:"true" negatable:"" help:"Take measurements from anybody, as third-party evidence."`
 	PublicNetworks       access.PublicNetworks `name:"public-networks" env:"PUBLIC_NETWORKS" default:"grouped" enum:"always,grouped,never" help:"When the public sees a probe's network: always, grouped (only if the probe is not alone in its country and network), or never."`
 	RegistrationsPerHour int                   `name:"registrations-per-hour" env:"REGISTRATIONS_PER_HOUR" default:"120" help:"How many probes one source (IPv4 /24, IPv6 /56) may register in an hour."`

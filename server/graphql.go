@@ -30,7 +30,7 @@ import (
 // Bounds of the executor. A token is at least one byte of document and up to a hundred bytes
 // of memory, so their number is bounded apart from the size.
 const (
-	maxTokens       = 10_000
+	maxTokens       = 2_000
 	maxValidations  = 10
 	cachedDocuments = 200
 	initTimeout     = 10 * time.Second
