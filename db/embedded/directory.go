@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/openvantage/vantage/fault"
 )
@@ -149,6 +150,9 @@ func prepare(dir string) (string, user, error) {
 	return dir, u, u.reaches("DataDir", dir)
 }
 
+// lockPatience is how long a lock may seem taken that is not: far longer than a fork takes.
+const lockPatience = time.Second
+
 // acquire takes the data directory for this process. The kernel lets go of it when we end,
 // in whatever way, and the server does not inherit it.
 func acquire(dir string, u user) (*os.File, error) {
@@ -157,7 +161,13 @@ func acquire(dir string, u user) (*os.File, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "The data directory %s cannot be locked.", dir).At("DataDir")
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	// A process that is being forked from the last holder has its files for a moment.
+	for end := time.Now().Add(lockPatience); errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(end); {
+		<-time.After(pollEvery)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		holder, _ := os.ReadFile(path)
 		_ = f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
