@@ -72,12 +72,12 @@ An operator's token for this session, for the Headers tab of GraphiQL:
 
 Try also:
   curl -s %[1]s/graphql -H 'content-type: application/json' -d '{"query":"{ service { figures { probeCount onlineProbeCount } } }"}'
-  vantage import fingerprints DIR        to recognise block pages
-  vantage submit FILE…                   to send measurements of your own
+  %[4]s import fingerprints DIR    to recognise block pages
+  %[4]s submit FILE…               to send measurements of your own
 
 %[3]s
 
-`, s.URL(), issued.Secret, simulation.DemoText)
+`, s.URL(), issued.Secret, simulation.DemoText, os.Args[0])
 	c := simulation.Demo()
 	c.BaseURL, c.HeartbeatURL, c.OperatorToken = s.URL(), s.HeartbeatURL(), issued.Secret
 	c.Progress, c.ProgressEvery = func(r simulation.Report) { fmt.Println(r) }, time.Minute

@@ -132,7 +132,7 @@ func TestRun(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	<-once
-	for range 3 { // it is tried again
+	for range 4 { // it is tried again; what the last one says may be cut off by the end
 		<-failing
 	}
 	cancel()
@@ -143,7 +143,7 @@ func TestRun(t *testing.T) {
 		t.Error("the rare one ran twice")
 	}
 	lines := slices.DeleteFunc(strings.Split(told.String(), "\n"), func(l string) bool { return l == "" })
-	if len(lines) != 3 || !strings.Contains(lines[0], "job=failing") || !strings.Contains(lines[0], "out of luck") {
+	if len(lines) < 3 || !strings.Contains(lines[0], "job=failing") || !strings.Contains(lines[0], "out of luck") {
 		t.Errorf("told was %q", lines)
 	}
 }
