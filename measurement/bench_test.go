@@ -12,29 +12,45 @@ import (
 	"github.com/openvantage/vantage/measurement"
 )
 
-// BenchmarkScoreReal parses and scores the real web_connectivity bodies in turn. Those of the qa
-// set are small and made by a simulator, so they are left out.
+// BenchmarkScoreReal parses and scores real web_connectivity bodies in turn: the recorded ones,
+// which are large, and all of them with the small ones of the qa set.
 func BenchmarkScoreReal(b *testing.B) {
 	dir := sharedOONI(b)
-	paths, err := filepath.Glob(filepath.Join(dir, "measurements", "*__web-connectivity__*.json"))
+	fp := peerFingerprints(b, dir)
+	recorded := bodiesOf(b, dir, "*__web-connectivity__*.json")
+	all := append(bodiesOf(b, dir, "qa__*.json"), recorded...)
+	b.Run(fmt.Sprintf("%d recorded of %d kB", len(recorded), meanKB(recorded)), func(b *testing.B) { benchmarkScore(b, recorded, fp) })
+	b.Run(fmt.Sprintf("all %d of %d kB", len(all), meanKB(all)), func(b *testing.B) { benchmarkScore(b, all, fp) })
+	// What reading alone costs with the standard library, to compare with in the same run.
+	b.Run("recorded, encoding json alone", func(b *testing.B) {
+		benchmarkEach(b, recorded, func(body []byte) error { return json.Unmarshal(body, new(any)) })
+	})
+}
+
+func bodiesOf(b *testing.B, dir, pattern string) (bodies [][]byte) {
+	b.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "measurements", pattern))
 	if err != nil || len(paths) == 0 {
 		b.Fatalf("no bodies in %s: %v", dir, err)
 	}
-	var bodies [][]byte
 	for _, path := range paths {
 		bodies = append(bodies, body(b, path))
 	}
-	b.Run("parse and score", func(b *testing.B) { benchmarkScore(b, bodies, peerFingerprints(b, dir)) })
-	// What reading alone costs with the standard library, to compare with in the same run.
-	b.Run("encoding json alone", func(b *testing.B) {
-		benchmarkEach(b, bodies, func(body []byte) error { return json.Unmarshal(body, new(any)) })
-	})
+	return bodies
+}
+
+func meanKB(bodies [][]byte) int {
+	total := 0
+	for _, body := range bodies {
+		total += len(body)
+	}
+	return total / len(bodies) / 1000
 }
 
 // BenchmarkScoreSynthetic needs no data from outside.
 func BenchmarkScoreSynthetic(b *testing.B) {
 	for _, n := range []int{2_000, 20_000} {
-		b.Run(fmt.Sprintf("%d fingerprints", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("80 kB, %d fingerprints", n), func(b *testing.B) {
 			var all []measurement.Fingerprint
 			for i := range n {
 				all = append(all, measurement.Fingerprint{
