@@ -74,6 +74,9 @@ func (e *Error) After(d time.Duration) *Error {
 	return &c
 }
 
+// RetrySeconds is RetryAfter in whole seconds, rounded up.
+func (e *Error) RetrySeconds() int { return int((e.RetryAfter + time.Second - 1) / time.Second) }
+
 // Error is for logs: it includes the cause.
 func (e *Error) Error() string {
 	s := string(e.Code)

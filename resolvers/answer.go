@@ -2,7 +2,6 @@ package resolvers
 
 import (
 	"context"
-	"math"
 	"slices"
 
 	"github.com/99designs/gqlgen/graphql"
@@ -16,7 +15,7 @@ var inPayload = []fault.Code{fault.Invalid, fault.NotFound, fault.Conflict, faul
 
 // expected turns a failure into the payload's user errors where the operation selects them.
 // Otherwise it stays an error of the response, so that no failure goes unseen.
-func expected(ctx context.Context, err error) ([]*model.UserError, error) {
+func (r *Resolver) expected(ctx context.Context, err error) ([]*model.UserError, error) {
 	if err == nil {
 		return []*model.UserError{}, nil
 	}
@@ -24,16 +23,17 @@ func expected(ctx context.Context, err error) ([]*model.UserError, error) {
 	if !slices.Contains(inPayload, f.Code) || !selects(ctx, "userErrors") {
 		return nil, err
 	}
-	return []*model.UserError{userError(f)}, nil
+	return []*model.UserError{r.userError(ctx, err)}, nil
 }
 
-func userError(f *fault.Error) *model.UserError {
+func (r *Resolver) userError(ctx context.Context, err error) *model.UserError {
+	f := r.Safe(ctx, err)
 	e := &model.UserError{Code: f.Code, Message: f.Message}
 	if f.Field != "" {
 		e.Field = &f.Field
 	}
 	if f.RetryAfter > 0 {
-		s := int(math.Ceil(f.RetryAfter.Seconds()))
+		s := f.RetrySeconds()
 		e.RetryAfterSeconds = &s
 	}
 	return e

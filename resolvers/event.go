@@ -30,7 +30,7 @@ func (r *queryResolver) Events(ctx context.Context, filter *model.EventFilter, f
 	}
 	f := deref(filter)
 	rows, err := r.DB.Events(ctx, db.EventQuery{
-		Kinds: strs(f.Kinds), NotKinds: model.SeesEvents(r.viewer(ctx)), Countries: strs(f.Countries), Subjects: f.Subjects,
+		Kinds: strs(f.Kinds), NotKinds: model.HiddenKinds(r.viewer(ctx)), Countries: strs(f.Countries), Subjects: f.Subjects,
 		Since: f.Since, Until: f.Until,
 	}, p)
 	if err != nil {

@@ -65,7 +65,7 @@ func (r *mutationResolver) SubmitMeasurement(ctx context.Context, input model.Su
 		Body: []byte(input.Content), ReceivedAt: deref(input.ReceivedAt),
 	})
 	if err != nil {
-		errs, err := expected(ctx, err)
+		errs, err := r.expected(ctx, err)
 		return &model.SubmitMeasurementPayload{UserErrors: errs}, err
 	}
 	return r.outcome(ctx, done)
@@ -88,10 +88,10 @@ func (r *Resolver) outcome(ctx context.Context, done service.Outcome) (*model.Su
 
 func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.SubmitMeasurementsInput) (*model.SubmitMeasurementsPayload, error) {
 	if n := len(input.Items); n == 0 || n > MaxBatch {
-		return refusedBatch(ctx, fault.Field("input.items", "A batch has 1 to %d bodies.", MaxBatch))
+		return r.refusedBatch(ctx, fault.Field("input.items", "A batch has 1 to %d bodies.", MaxBatch))
 	}
 	if err := service.CheckKey(deref(input.IdempotencyKey)); err != nil {
-		return refusedBatch(ctx, err)
+		return r.refusedBatch(ctx, err)
 	}
 	out := make([]*model.SubmitMeasurementPayload, len(input.Items))
 	var wg sync.WaitGroup
@@ -109,8 +109,8 @@ func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.S
 	return &model.SubmitMeasurementsPayload{Outcomes: out, UserErrors: []*model.UserError{}}, nil
 }
 
-func refusedBatch(ctx context.Context, err error) (*model.SubmitMeasurementsPayload, error) {
-	errs, err := expected(ctx, err)
+func (r *Resolver) refusedBatch(ctx context.Context, err error) (*model.SubmitMeasurementsPayload, error) {
+	errs, err := r.expected(ctx, err)
 	return &model.SubmitMeasurementsPayload{Outcomes: []*model.SubmitMeasurementPayload{}, UserErrors: errs}, err
 }
 
@@ -123,7 +123,7 @@ func (r *Resolver) submitItem(ctx context.Context, key string, item *model.Measu
 			return out
 		}
 	}
-	return &model.SubmitMeasurementPayload{UserErrors: []*model.UserError{userError(fault.Of(err))}}
+	return &model.SubmitMeasurementPayload{UserErrors: []*model.UserError{r.userError(ctx, err)}}
 }
 
 func (r *queryResolver) Measurement(ctx context.Context, uid string) (*model.Measurement, error) {

@@ -2,8 +2,10 @@ package resolvers
 
 import (
 	"context"
+	"strings"
 	"time"
 
+	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/events"
@@ -26,7 +28,7 @@ func (r *heartbeatResolver) Probe(_ context.Context, obj *model.Heartbeat) (*mod
 func (r *mutationResolver) RegisterProbe(ctx context.Context, input model.RegisterProbeInput) (*model.RegisterProbePayload, error) {
 	made, err := r.register(ctx, input)
 	if err != nil {
-		errs, err := expected(ctx, err)
+		errs, err := r.expected(ctx, err)
 		return &model.RegisterProbePayload{UserErrors: errs}, err
 	}
 	return &model.RegisterProbePayload{
@@ -49,16 +51,15 @@ func (r *mutationResolver) register(ctx context.Context, in model.RegisterProbeI
 
 // own shows a probe to itself or to staff, who alone change it: all of it.
 func own(p probe.Probe) *model.Probe {
-	viewer := model.Viewer{}
-	viewer.Principal.Role, viewer.Principal.ProbeID = "PROBE", p.ID
-	return model.NewProbe(viewer, db.Probe{Probe: p})
+	itself := access.Principal{Role: access.Probe, ProbeID: p.ID}
+	return model.NewProbe(model.Viewer{Principal: itself}, db.Probe{Probe: p})
 }
 
 func (r *mutationResolver) Heartbeat(ctx context.Context, input model.HeartbeatInput) (*model.HeartbeatPayload, error) {
 	answer, err := r.heartbeat(ctx, input)
 	if err != nil {
-		errs, err := expected(ctx, err)
-		return &model.HeartbeatPayload{ServerTime: r.DB.Now(), NextHeartbeatAfter: 60, UserErrors: errs}, err
+		errs, err := r.expected(ctx, err)
+		return &model.HeartbeatPayload{ServerTime: r.DB.Now(), NextHeartbeatAfter: int(probe.Default().HeartbeatPeriod.Seconds()), UserErrors: errs}, err
 	}
 	return &model.HeartbeatPayload{
 		Probe: own(answer.Probe), ServerTime: answer.At, NextHeartbeatAfter: int(answer.NextAfter.Seconds()),
@@ -80,10 +81,7 @@ func (r *mutationResolver) heartbeat(ctx context.Context, in model.HeartbeatInpu
 
 // inInput names the field as the mutation spells it.
 func inInput(err error) error {
-	if err == nil {
-		return nil
-	}
-	if f := fault.Of(err); f.Field != "" && len(f.Field) < 6 || f.Field != "" && f.Field[:6] != "input." {
+	if f := fault.Of(err); f != nil && f.Field != "" && !strings.HasPrefix(f.Field, "input.") {
 		return f.At("input." + f.Field)
 	}
 	return err
@@ -92,7 +90,7 @@ func inInput(err error) error {
 func (r *mutationResolver) ActivateProbe(ctx context.Context, input model.ActivateProbeInput) (*model.ActivateProbePayload, error) {
 	p, err := r.Flows.Activate(ctx, Principal(ctx), deref(input.IdempotencyKey), probe.ID(input.ProbeID))
 	if err != nil {
-		errs, err := expected(ctx, err)
+		errs, err := r.expected(ctx, err)
 		return &model.ActivateProbePayload{UserErrors: errs}, err
 	}
 	return &model.ActivateProbePayload{Probe: own(p), UserErrors: []*model.UserError{}}, nil
@@ -101,7 +99,7 @@ func (r *mutationResolver) ActivateProbe(ctx context.Context, input model.Activa
 func (r *mutationResolver) RetireProbe(ctx context.Context, input model.RetireProbeInput) (*model.RetireProbePayload, error) {
 	p, err := r.Flows.Retire(ctx, Principal(ctx), deref(input.IdempotencyKey), probe.ID(input.ProbeID), deref(input.Reason))
 	if err != nil {
-		errs, err := expected(ctx, err)
+		errs, err := r.expected(ctx, err)
 		return &model.RetireProbePayload{UserErrors: errs}, err
 	}
 	return &model.RetireProbePayload{Probe: own(p), UserErrors: []*model.UserError{}}, nil

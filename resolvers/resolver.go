@@ -12,6 +12,7 @@ import (
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph/model"
 	"github.com/openvantage/vantage/probe"
 	"github.com/openvantage/vantage/service"
@@ -30,6 +31,8 @@ type Resolver struct {
 	MayRegister func(context.Context) error
 	// Present writes an error as the response shows it.
 	Present func(context.Context, error) *gqlerror.Error
+	// Safe is what may be told of an error; its cause goes to the log.
+	Safe func(context.Context, error) *fault.Error
 	// Subscribed counts a subscription of that name until the returned function is called.
 	Subscribed func(name string) (done func())
 }

@@ -14,7 +14,7 @@ import (
 func (r *mutationResolver) CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error) {
 	issued, err := r.Flows.CreateToken(ctx, Principal(ctx), deref(input.IdempotencyKey), input.Role, input.Name)
 	if err != nil {
-		errs, err := expected(ctx, err)
+		errs, err := r.expected(ctx, err)
 		return &model.CreateTokenPayload{UserErrors: errs}, err
 	}
 	return &model.CreateTokenPayload{Token: model.NewToken(issued.Token), Secret: &issued.Secret, UserErrors: []*model.UserError{}}, nil
@@ -54,10 +54,10 @@ func (r *queryResolver) node(ctx context.Context, n model.NodeID) (model.Node, e
 			return nil, err
 		}
 		shown, err := r.event(ctx, e)
-		if err != nil || shown == nil {
-			return nil, absent
+		if err == nil && shown == nil {
+			err = absent
 		}
-		return shown, nil
+		return shown, err
 	case n.Token != 0 && Principal(ctx).Staff():
 		t, err := r.DB.Token(ctx, n.Token)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"math"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -47,12 +46,10 @@ func (s *Server) present(ctx context.Context, err error) *gqlerror.Error {
 	if !errors.As(err, &known) && out.Unwrap() == nil && errors.As(err, new(*gqlerror.Error)) {
 		known = fault.New(fault.ValidationFailed, "%s", out.Message)
 	}
-	f := known
-	if f == nil {
-		f = s.fail(ctx, err)
-	} else if f.Unwrap() != nil {
-		s.log.Warn("a request failed", "code", f.Code, "err", f, "request", idOf(ctx))
+	if known != nil {
+		err = known
 	}
+	f := s.safe(ctx, err)
 	out.Message = f.Message
 	out.Extensions = extensions(f)
 	if f.Code == fault.Internal {
@@ -71,7 +68,7 @@ func (s *Server) fail(ctx context.Context, err error) *fault.Error {
 	return f
 }
 
-// safe is what may be told of err outside GraphQL; its cause goes to the log.
+// safe is what may be told of err; its cause goes to the log.
 func (s *Server) safe(ctx context.Context, err error) *fault.Error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
@@ -90,12 +87,10 @@ func extensions(f *fault.Error) map[string]any {
 		e["field"] = f.Field
 	}
 	if f.RetryAfter > 0 {
-		e["retryAfter"] = seconds(f)
+		e["retryAfter"] = f.RetrySeconds()
 	}
 	return e
 }
-
-func seconds(f *fault.Error) int { return int(math.Ceil(f.RetryAfter.Seconds())) }
 
 // recovered turns a panic of a resolver into an error; the process goes on.
 func (s *Server) recovered(ctx context.Context, p any) error {
@@ -138,7 +133,7 @@ func (s *Server) writeFault(w http.ResponseWriter, r *http.Request, status int, 
 		plain[k] = v
 	}
 	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(seconds(f)))
+		w.Header().Set("Retry-After", strconv.Itoa(f.RetrySeconds()))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

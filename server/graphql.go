@@ -31,7 +31,6 @@ import (
 // of memory, so their number is bounded apart from the size.
 const (
 	maxTokens       = 2_000
-	maxValidations  = 10
 	cachedDocuments = 200
 	initTimeout     = 10 * time.Second
 	pingEvery       = 15 * time.Second
@@ -73,7 +72,11 @@ func (s *Server) initSocket(server, socket context.Context, init transport.InitP
 		return transport.WithWebsocketCloseCode(socket, closeRefused), nil, f
 	}
 	ctx, cancel := context.WithCancel(resolvers.WithPrincipal(socket, p))
-	context.AfterFunc(server, cancel)
+	release := context.AfterFunc(server, cancel)
+	context.AfterFunc(socket, func() { // or the server would remember every socket there ever was
+		release()
+		cancel()
+	})
 	return ctx, nil, nil
 }
 

@@ -46,6 +46,7 @@ func (s *Server) routes(ctx context.Context, version string) error {
 		},
 		MayRegister: newRegistrations(s.cfg.RegistrationsPerHour).spend,
 		Present:     s.present,
+		Safe:        s.safe,
 		Subscribed:  s.metrics.subscribed,
 	}
 	auth := authenticator{flows: s.flows, sources: sources, fail: s.writeFault}

@@ -36,7 +36,6 @@ type Outcome struct {
 
 // A submission is one body on its way through a shared transaction.
 type submission struct {
-	principal  access.Principal
 	row        db.Measurement
 	discard    measurement.Discard
 	compressed []byte
@@ -81,7 +80,7 @@ func (s *Service) submit(ctx context.Context, p access.Principal, key string, su
 	if ok, err := c.recall(ctx, s.db, &before); ok || err != nil {
 		return before, err
 	}
-	item, err := s.judge(p, sub, now)
+	item, err := s.judge(p, sub, sum, now)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -118,8 +117,8 @@ func (s *Service) maySubmit(p access.Principal, sub Submission, now time.Time) e
 	return nil
 }
 
-// judge does all that needs no database: parse, score, hash and compress.
-func (s *Service) judge(p access.Principal, sub Submission, now time.Time) (*submission, error) {
+// judge does all that needs no database: parse, score and compress.
+func (s *Service) judge(p access.Principal, sub Submission, sum [32]byte, now time.Time) (*submission, error) {
 	began := time.Now()
 	m, err := measurement.Parse(sub.Body, s.settings.Limits)
 	if err != nil {
@@ -133,7 +132,7 @@ func (s *Service) judge(p access.Principal, sub Submission, now time.Time) (*sub
 	if !sub.ReceivedAt.IsZero() {
 		receivedAt = sub.ReceivedAt.UTC().Truncate(time.Microsecond)
 	}
-	item := &submission{principal: p, ready: make(chan struct{})}
+	item := &submission{ready: make(chan struct{})}
 	uid := measurement.NewID(receivedAt, m.Country, m.TestName, sub.Body)
 	if reason, yes := m.Discard(); yes {
 		item.discard = reason
@@ -142,7 +141,7 @@ func (s *Service) judge(p access.Principal, sub Submission, now time.Time) (*sub
 		set := s.fingerprints.Load()
 		item.row = row(m, uid, receivedAt, measurement.Score(m, receivedAt, set.compiled), set.version)
 	}
-	item.row.StartedAt, item.row.BodySize, item.row.BodySHA256 = m.StartedAt, len(sub.Body), sha256.Sum256(sub.Body)
+	item.row.StartedAt, item.row.BodySize, item.row.BodySHA256 = m.StartedAt, len(sub.Body), sum
 	s.meter.Scored(time.Since(began))
 	item.compressed = db.Compress(sub.Body)
 	switch {

@@ -81,7 +81,7 @@ func TestSubmit(t *testing.T) {
 		w.refuse("measurement", "new.report_id like '%00000003'", false)
 		var batch []*submission
 		for n := range 6 {
-			item, err := s.judge(access.Anyone, Submission{Body: body(n)}, w.db.Now())
+			item, err := s.judge(access.Anyone, Submission{Body: body(n)}, sha256.Sum256(body(n)), w.db.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -39,8 +39,8 @@ var staffOnly = map[events.Kind]bool{
 	events.TokenCreated: true, events.SubmissionDiscarded: true, events.Kind(probe.RetiredAlive): true,
 }
 
-// SeesEvents lists the kinds that the viewer must not see.
-func SeesEvents(v Viewer) (hidden []string) {
+// HiddenKinds lists the kinds that the viewer must not see.
+func HiddenKinds(v Viewer) (hidden []string) {
 	if v.Principal.Staff() {
 		return nil
 	}
