@@ -46,6 +46,7 @@ var imports = map[string]string{
 	"service":     "access country db events fault measurement network probe",
 	"jobs":        "db service",
 
+	"engine":      "fault",
 	"graph":       "access country db events fault graph/model measurement network probe",
 	"graph/model": "access country db events fault measurement network probe",
 	"resolvers":   "access country db events fault graph graph/model measurement network probe service",
