@@ -1,0 +1,2 @@
+drop table rate_key;
+drop table rate_level;
