@@ -75,9 +75,9 @@ bench: build ## Measure how fast and how large things are
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
 	go run ./e2e/bench $$(test -d $(OONI)/fingerprints && echo -fingerprints $(OONI)/fingerprints)
 
-e2e: build ## Test the built program with a real browser
-	@echo "Installing what the browser tests are run with."
-	@cd e2e/browser && npm ci --no-audit --no-fund --loglevel=error
+e2e: build ## Test the built program with a real browser and reference clients
+	@echo "Installing what the browser tests and the reference clients are run with."
+	@for d in e2e/browser e2e/clients; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error) || exit 1; done
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && CHROMIUM=$$(sh scripts/need.sh chromium) && export PG_BINDIR CHROMIUM && \
 	echo "Testing bin/vantage with $$CHROMIUM." && VANTAGE_BIN=$(CURDIR)/bin/vantage go test -tags e2e -vet=off -count=1 -timeout 10m ./e2e/...
 
@@ -91,5 +91,5 @@ $(LINT): tools/go.mod tools/go.sum
 	@cd tools && go build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 clean: ## Remove everything that was built
-	@rm -rf bin .cache web/node_modules e2e/browser/node_modules
+	@rm -rf bin .cache web/node_modules e2e/browser/node_modules e2e/clients/node_modules
 	@find web/dist -mindepth 1 ! -name README -delete

@@ -49,10 +49,10 @@ var imports = map[string]string{
 	"engine":      "fault",
 	"graph":       "access country db events fault graph/model measurement network probe",
 	"graph/model": "access country db events fault measurement network probe",
-	"resolvers":   "access country db events fault graph graph/model measurement network probe service",
+	"resolvers":   "access country db engine events fault graph graph/model measurement network probe service",
 	"ooniapi":     "db fault measurement",
 	"web":         "",
-	"server":      "access country db fault graph graph/model jobs measurement network ooniapi probe resolvers service web",
+	"server":      "access client country db engine fault graph graph/model jobs measurement network ooniapi probe resolvers service web",
 
 	"client":     "country fault measurement network probe",
 	"simulation": "client country fault measurement network probe",

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -50,6 +51,7 @@ type Client struct {
 	token   string
 	http    *http.Client
 	dialer  websocket.Dialer
+	textual *atomic.Bool // the server holds none of our documents
 }
 
 // New makes a Client. It does not connect: a bad BaseURL fails with the first request.
@@ -58,6 +60,7 @@ func New(o Options) *Client {
 		baseURL: strings.TrimSuffix(o.BaseURL, "/"),
 		token:   o.Token,
 		http:    cmp.Or(o.HTTPClient, &http.Client{Timeout: requestTimeout}),
+		textual: new(atomic.Bool),
 		dialer:  websocket.Dialer{Proxy: http.ProxyFromEnvironment},
 	}
 	if o.Dialer != nil {
@@ -81,31 +84,50 @@ func (c *Client) As(token string) *Client {
 // all the same. It also fails with UNAVAILABLE when the server cannot be reached or answers with
 // something else than GraphQL, and with ctx's error once ctx has ended.
 func (c *Client) Do(ctx context.Context, document string, variables, out any) error {
-	body, err := encode(operation{Query: document, Variables: variables})
+	id := documentID(document)
+	if documents[id] != "" && !c.textual.Load() {
+		r, err := c.run(ctx, operation{DocumentID: id, Variables: variables})
+		if err != nil || !r.unknownDocument() {
+			return cmp.Or(err, r.into(out))
+		}
+		c.textual.Store(true) // it is of another version
+	}
+	r, err := c.run(ctx, operation{Query: document, Variables: variables})
+	return cmp.Or(err, r.into(out))
+}
+
+// run makes one request.
+func (c *Client) run(ctx context.Context, op operation) (r response, err error) {
+	body, err := encode(op)
 	if err != nil {
-		return err
+		return r, err
 	}
 	res, err := c.post(ctx, c.baseURL+"/graphql", "application/graphql-response+json, application/json", body)
 	if err != nil {
-		return err
+		return r, err
 	}
-	var r response
 	if !isJSON(res.header) || json.Unmarshal(res.body, &r) != nil || (r.Data == nil && len(r.Errors) == 0) {
-		return res.fault()
+		return response{}, res.fault()
 	}
-	return r.into(out)
+	return r, nil
 }
 
 // An operation is the body of a request, over HTTP and in a subscribe message alike.
 type operation struct {
-	Query     string `json:"query"`
-	Variables any    `json:"variables,omitempty"`
+	Query      string `json:"query,omitempty"`
+	DocumentID string `json:"documentId,omitempty"` // instead of Query
+	Variables  any    `json:"variables,omitempty"`
 }
 
 // A response is what GraphQL answers with. Data is nil when it is absent, and "null" when null.
 type response struct {
 	Data   json.RawMessage `json:"data"`
 	Errors []graphqlError  `json:"errors"`
+}
+
+// unknownDocument reports whether the server does not hold the document of that id.
+func (r response) unknownDocument() bool {
+	return len(r.Errors) == 1 && r.Errors[0].Message == "PersistedQueryNotFound"
 }
 
 func (r response) into(out any) error {

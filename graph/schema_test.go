@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -18,15 +17,11 @@ import (
 	"github.com/vektah/gqlparser/v2/ast"
 	"github.com/vektah/gqlparser/v2/formatter"
 
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/graph"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files in testdata")
-
-// maxCost is what no root field may cost.
-//
-// Source: the API contract, section 3, rule 6, with the limit of the most used public API.
-const maxCost = 500_000
 
 // An element is one named thing of the schema that a reader of the manual meets.
 type element struct {
@@ -190,6 +185,16 @@ func TestLists(t *testing.T) {
 	bounded := regexp.MustCompile(`(?i)(at most|up to) [0-9,]+`)
 	s := graph.Schema()
 	connections := 0
+	sized := map[string]bool{} // by the field that returns their type
+	for _, f := range outputs() {
+		if size := f.Directives.ForName("listSize"); size != nil {
+			if names := size.Arguments.ForName("sizedFields"); names != nil {
+				for _, child := range names.Value.Children {
+					sized[f.Type.Name()+"."+child.Value.Raw] = true
+				}
+			}
+		}
+	}
 	for path, f := range outputs() {
 		item := s.Types[f.Type.Name()]
 		if f.Type.Elem != nil {
@@ -203,10 +208,12 @@ func TestLists(t *testing.T) {
 			if isConnection(strings.TrimSuffix(path, ".edges")) && !bounded.MatchString(f.Description) {
 				t.Errorf("%s does not say how long a page can be", path)
 			}
-			if size := f.Directives.ForName("listSize"); size == nil && isEntity(item) && !strings.HasSuffix(path, ".edges") {
+			size := f.Directives.ForName("listSize")
+			if short := strings.Contains(f.Description, "at most 1 thing"); size == nil && item.IsCompositeType() && !sized[path] && !short {
 				t.Errorf("%s has no @listSize, so its cost is unknown", path)
-			} else if size != nil && value(size, "requireOneSlicingArgument") != "false" {
-				t.Errorf("%s takes no slicing argument, and its @listSize asks for one", path)
+			}
+			if size != nil && (value(size, "slicingArguments") == "") != (value(size, "requireOneSlicingArgument") == "false") {
+				t.Errorf("%s must ask for a slicing argument if it has any", path)
 			}
 			continue
 		}
@@ -441,87 +448,137 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// worst is what the dearest selection below a field of type d costs, in points: the field's own
-// weight, and for each item that it can have, at the largest page, the weight of the item's
-// type and all its fields once. A path goes through one list and meets no type twice: lists
-// in lists count with their own weight, for they are bounded by the limits on a document and
-// not by the schema.
-func worst(t *testing.T, f *ast.FieldDefinition, items int, path []string) int {
-	t.Helper()
-	const page = 100
-	s := graph.Schema()
-	d := s.Types[f.Type.Name()]
-	total := weight(t, f.Directives)
-	if !d.IsCompositeType() || slices.Contains(path, d.Name) {
-		return total
+// A question writes the document that asks for everything below a root field once: all that its
+// object has, the largest page of its lists, and of the items all but further lists of entities.
+type question struct{ strings.Builder }
+
+func (q *question) field(f *ast.FieldDefinition, alias string, path []string) {
+	d := graph.Schema().Types[f.Type.Name()]
+	fmt.Fprintf(q, "%s: %s", alias, f.Name)
+	if args := arguments(f); args != "" {
+		fmt.Fprintf(q, "(%s)", args)
 	}
-	inner := 1 // what a connection's sized field holds
-	if size := f.Directives.ForName("listSize"); size != nil {
-		switch {
-		case slices.Contains(path, "[]"):
-			return total
-		case value(size, "slicingArguments") == "":
-			items = number(t, value(size, "assumedSize"))
-		default:
-			inner = page
-		}
-		path = append(slices.Clone(path), "[]")
+	if !d.IsCompositeType() {
+		q.WriteByte(' ')
+		return
 	}
-	per := weight(t, d.Directives)
-	path = append(slices.Clone(path), d.Name)
 	kinds := []*ast.Definition{d}
 	if d.IsAbstractType() {
-		kinds = s.PossibleTypes[d.Name]
+		kinds = slices.DeleteFunc(slices.Clone(graph.Schema().PossibleTypes[d.Name]), func(k *ast.Definition) bool { return slices.Contains(path, k.Name) })
 	}
-	dearest := 0
+	q.WriteString(" { __typename ")
 	for _, k := range kinds {
-		sum := 0
+		fmt.Fprintf(q, "... on %s { __typename ", k.Name)
 		for child := range fields(k) {
-			n := 1
-			if inner > 1 && child.Name == "edges" {
-				n = inner
+			of := graph.Schema().Types[child.Type.Name()]
+			list := isConnection(of.Name) || child.Type.Elem != nil && isEntity(of)
+			if item := len(path) > 0 || f.Type.Elem != nil; list && item && child.Name != "edges" || slices.Contains(path, of.Name) {
+				continue
 			}
-			sum += worst(t, child, n, path)
+			q.field(child, k.Name+"_"+child.Name, append(slices.Clone(path), d.Name, k.Name))
 		}
-		dearest = max(dearest, sum)
+		q.WriteString("} ")
 	}
-	return total + items*(per+dearest)
+	q.WriteString("} ")
 }
 
-func weight(t *testing.T, ds ast.DirectiveList) int {
-	t.Helper()
-	if c := ds.ForName("cost"); c != nil {
-		return number(t, value(c, "weight"))
+// arguments gives a field what it must have, and the largest page.
+func arguments(f *ast.FieldDefinition) string {
+	var given []string
+	for _, a := range f.Arguments {
+		switch {
+		case a.Name == "first":
+			given = append(given, "first: 100")
+		case a.Type.NonNull && a.Type.Elem != nil:
+			given = append(given, a.Name+": ["+strings.Repeat(example(a.Type.Elem)+" ", 100)+"]")
+		case a.Type.NonNull:
+			given = append(given, a.Name+": "+example(a.Type))
+		}
 	}
-	return 0
+	return strings.Join(given, ", ")
 }
 
-func number(t *testing.T, s string) int {
-	t.Helper()
-	n, err := strconv.Atoi(strings.Trim(s, `"`))
-	if err != nil {
-		t.Fatal(err)
+// example is a value of an input type.
+func example(kind *ast.Type) string {
+	d := graph.Schema().Types[kind.Name()]
+	switch {
+	case kind.Elem != nil:
+		return "[]"
+	case d.Kind == ast.Enum:
+		return d.EnumValues[0].Name
+	case d.Kind == ast.InputObject:
+		var given []string
+		for _, f := range d.Fields {
+			if f.Type.NonNull && f.DefaultValue == nil {
+				given = append(given, f.Name+": "+example(f.Type))
+			}
+		}
+		return "{" + strings.Join(given, ", ") + "}"
+	case d.Name == "Boolean":
+		return "true"
+	case d.Name == "Int" || d.Name == "Float":
+		return "1"
 	}
-	return n
+	return `"x"`
 }
 
 func TestCost(t *testing.T) {
 	t.Parallel()
 	s := graph.Schema()
-	for _, root := range []*ast.Definition{s.Query, s.Mutation, s.Subscription} {
+	for operation, root := range map[string]*ast.Definition{"query": s.Query, "mutation": s.Mutation, "subscription": s.Subscription} {
 		for f := range fields(root) {
 			t.Run(fmt.Sprintf("%s.%s stays below the limit", root.Name, f.Name), func(t *testing.T) {
 				t.Parallel()
-				points := worst(t, f, 1, nil)
-				t.Logf("at most %d points", points)
-				if points > maxCost {
-					t.Errorf("it can cost %d points, more than %d", points, maxCost)
+				var q question
+				q.field(f, "all", nil)
+				document := operation + " { " + q.String() + "}"
+				points, err := engine.Cost(s, document, nil)
+				if err != nil {
+					t.Fatalf("%v in %.500s", err, document)
 				}
-				if d := s.Types[f.Type.Name()]; root != s.Subscription && d.IsCompositeType() && points == 0 {
+				t.Logf("at most %d points", points)
+				if points > engine.DefaultLimits.Cost {
+					t.Errorf("it can cost %d points, more than %d: %.500s", points, engine.DefaultLimits.Cost, document)
+				}
+				if operation == "mutation" && points < 2 {
 					t.Error("it costs nothing")
 				}
 			})
 		}
+	}
+
+	for name, c := range map[string]struct {
+		document string
+		want     int // negative for what is above the limit
+	}{
+		"a page of measurements costs a point for each object": {
+			"{ measurements(first: 100) { pageInfo { endCursor } edges { cursor node { uid anomaly probe { id } country { name } network { asn } } } } }", 2 + 100*4,
+		},
+		"a board of all probes costs a point for each object": {
+			"{ probeBoard { cursor cells { id state country { code } network { asn } } } }", 51 + 5000*3,
+		},
+		"a page of each cell of a board is too much": {
+			"{ probeBoard { cells { country { measurements(first: 100) { edges { node { uid } } } } } } }", -1,
+		},
+		"a page of a page of a page is too much": {
+			"{ probes(first: 100) { edges { node { country { probes(first: 100) { edges { node { network { measurements(first: 100) { edges { node { uid } } } } } } } } } } } }", -1,
+		},
+		"a page of each of a page is not": {
+			"{ probes(first: 100) { edges { node { country { measurements(first: 10) { edges { node { uid } } } } } } } }", 1 + 100*(1+1+2+10),
+		},
+		"ids are paid one by one": {`{ nodes(ids: ["a", "b", "c"]) { id } }`, 1 + 3},
+		"raw bodies cost more":    {`{ measurements(first: 10) { edges { node { body } } } }`, 2 + 10*51},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			points, err := engine.Cost(s, c.document, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want < 0 && points <= engine.DefaultLimits.Cost || c.want >= 0 && points != c.want {
+				t.Errorf("%d points, want %d", points, c.want)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/graph"
 	"github.com/openvantage/vantage/graph/model"
 	"github.com/openvantage/vantage/network"
@@ -30,7 +31,7 @@ func (r *queryResolver) Country(_ context.Context, code country.Code) (*model.Co
 	return model.NewCountry(code), nil
 }
 
-func (r *queryResolver) Countries(_ context.Context, filter *model.CountryFilter) ([]*model.Country, error) {
+func (r *queryResolver) Countries(ctx context.Context, filter *model.CountryFilter) ([]*model.Country, error) {
 	f := deref(filter)
 	out := []*model.Country{}
 	for c := range country.All() {
@@ -40,6 +41,7 @@ func (r *queryResolver) Countries(_ context.Context, filter *model.CountryFilter
 		}
 		out = append(out, model.NewCountry(c.Code))
 	}
+	engine.Returned(ctx, len(out))
 	return out, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/events"
 	"github.com/openvantage/vantage/graph"
 	"github.com/openvantage/vantage/graph/model"
@@ -40,7 +41,7 @@ func (r *queryResolver) Events(ctx context.Context, filter *model.EventFilter, f
 	if err != nil {
 		return nil, err
 	}
-	out, info := edges(rows, p, func(e events.Event) string { return model.LogCursor(e.Position()) },
+	out, info := edges(ctx, rows, p, func(e events.Event) string { return model.LogCursor(e.Position()) },
 		func(c string, e events.Event) *model.EventEdge {
 			id, _ := model.OfProbe(e)
 			return &model.EventEdge{Cursor: c, Node: model.NewEvent(r.viewer(ctx), e, probes[id])}
@@ -70,34 +71,48 @@ func (r *Resolver) event(ctx context.Context, e events.Event) (*model.Event, err
 }
 
 func (r *subscriptionResolver) Events(ctx context.Context, filter *model.EventFilter, after *string) (<-chan *model.Event, error) {
-	at, err := position(after)
+	at, err := begin(after)
 	if err != nil {
 		return nil, err
 	}
 	f := deref(filter)
-	return stream(ctx, r.Resolver, "events", func(yield func(*model.Event) bool) (failed error) {
-		err := r.Flows.Follow(ctx, at, func(e events.Event) bool {
-			if !matchesEvent(f, e) {
-				return true
-			}
-			shown, err := r.event(ctx, e)
-			if err != nil {
-				failed = err
-				return false
-			}
-			return shown == nil || yield(shown)
-		})
-		return firstOf(failed, err)
-	}), nil
+	feed := engine.Feed[events.Event, *model.Event]{
+		Topic: r.Streams.log, Keys: []string{everything}, After: at, Read: r.Streams.read, Cursor: cursor,
+		Show: func(ctx context.Context, items []*events.Event) ([]engine.Shown[*model.Event], error) {
+			return r.shownEvents(ctx, f, items)
+		},
+	}
+	switch {
+	case f.Subjects != nil:
+		feed.Keys = keysOf("subject/", f.Subjects)
+	case f.Countries != nil:
+		feed.Keys = keysOf("country/", f.Countries)
+	case f.Kinds != nil:
+		feed.Keys = keysOf("kind/", f.Kinds)
+	}
+	return feed.Open(ctx)
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
+// shownEvents shows those that match and are the viewer's to see.
+func (r *Resolver) shownEvents(ctx context.Context, f model.EventFilter, items []*events.Event) ([]engine.Shown[*model.Event], error) {
+	var some []events.Event
+	for _, e := range items {
+		if matchesEvent(f, *e) {
+			some = append(some, *e)
 		}
 	}
-	return nil
+	probes, err := r.probesOf(ctx, some)
+	if err != nil {
+		return nil, err
+	}
+	var out []engine.Shown[*model.Event]
+	for _, e := range some {
+		id, _ := model.OfProbe(e)
+		if shown := model.NewEvent(r.viewer(ctx), e, probes[id]); shown != nil {
+			out = append(out, engine.Shown[*model.Event]{Value: shown, At: place(e.Position())})
+		}
+	}
+	return out, nil
 }
 
 func matchesEvent(f model.EventFilter, e events.Event) bool {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/events"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph"
@@ -30,6 +31,9 @@ func (r *measurementResolver) Probe(_ context.Context, obj *model.Measurement) (
 }
 
 func (r *measurementResolver) Body(ctx context.Context, obj *model.Measurement) (json.RawMessage, error) {
+	if err := engine.Produced(ctx, obj.BodySizeBytes); err != nil {
+		return nil, err
+	}
 	return r.DB.Body(ctx, measurement.ID(obj.UID))
 }
 
@@ -175,7 +179,7 @@ func (r *Resolver) measurements(ctx context.Context, q db.MeasurementQuery, by *
 	for i, m := range rows {
 		byUID[m.UID] = shown[i]
 	}
-	out, info := edges(rows, p, func(m db.Measurement) string {
+	out, info := edges(ctx, rows, p, func(m db.Measurement) string {
 		return model.NewCursor(model.CursorMeasurement, model.KeyTime(key(m)), string(m.UID))
 	},
 		func(c string, m db.Measurement) *model.MeasurementEdge {
@@ -185,48 +189,71 @@ func (r *Resolver) measurements(ctx context.Context, q db.MeasurementQuery, by *
 }
 
 func (r *subscriptionResolver) MeasurementScored(ctx context.Context, filter *model.MeasurementFilter, after *string) (<-chan *model.MeasurementScored, error) {
-	at, err := position(after)
+	at, err := begin(after)
 	if err != nil {
 		return nil, err
 	}
 	f := deref(filter)
-	return stream(ctx, r.Resolver, "measurementScored", func(yield func(*model.MeasurementScored) bool) (failed error) {
-		err := r.Flows.Follow(ctx, at, func(e events.Event) bool {
-			var news *model.MeasurementScored
-			if news, failed = r.scored(ctx, f, e); failed != nil {
-				return false
-			}
-			return news == nil || yield(news)
-		})
-		return firstOf(failed, err)
-	}), nil
+	feed := engine.Feed[events.Event, *model.MeasurementScored]{
+		Topic: r.Streams.log, Keys: []string{allScored}, After: at, Read: r.Streams.read, Cursor: cursor,
+		Show: func(ctx context.Context, items []*events.Event) ([]engine.Shown[*model.MeasurementScored], error) {
+			return r.scored(ctx, f, items)
+		},
+	}
+	switch {
+	case f.Asns != nil:
+		names := make([]string, len(f.Asns))
+		for i, a := range f.Asns {
+			names[i] = a.String()
+		}
+		feed.Keys = keysOf("scored/", names)
+	case f.Countries != nil:
+		feed.Keys = keysOf("scored/", f.Countries)
+	}
+	return feed.Open(ctx)
 }
 
-// scored is the news of a measurement that matches; nil when it does not, or was dropped by
-// retention meanwhile.
-func (r *Resolver) scored(ctx context.Context, f model.MeasurementFilter, e events.Event) (*model.MeasurementScored, error) {
-	if e.Kind != events.MeasurementScored {
+// scored shows the measurements that match; their rows are loaded together. One that retention
+// has dropped meanwhile is left out.
+func (r *Resolver) scored(ctx context.Context, f model.MeasurementFilter, items []*events.Event) ([]engine.Shown[*model.MeasurementScored], error) {
+	var uids []measurement.ID
+	var some []engine.Shown[*model.MeasurementScored]
+	for _, e := range items {
+		if e.Kind != events.MeasurementScored {
+			continue
+		}
+		var s events.Scored
+		if err := json.Unmarshal(e.Payload, &s); err != nil {
+			return nil, err
+		}
+		if matchesMeasurement(f, *e, s) {
+			uids = append(uids, s.UID)
+			some = append(some, engine.Shown[*model.MeasurementScored]{
+				Value: &model.MeasurementScored{Cursor: model.LogCursor(e.Position()), Seq: e.Seq, OccurredAt: e.OccurredAt},
+				At:    place(e.Position()),
+			})
+		}
+	}
+	if len(uids) == 0 {
 		return nil, nil
 	}
-	var s events.Scored
-	if err := json.Unmarshal(e.Payload, &s); err != nil {
-		return nil, err
-	}
-	if !matchesMeasurement(f, e, s) {
-		return nil, nil
-	}
-	m, err := r.DB.Measurement(ctx, s.UID)
-	if fault.Is(err, fault.NotFound) {
-		return nil, nil
-	}
+	byUID, err := r.DB.MeasurementsByUID(ctx, uids)
 	if err != nil {
 		return nil, err
 	}
-	shown := r.measurement(ctx, m)
-	if f.ProbeID != nil && string(shown.ProbeID) != *f.ProbeID {
-		return nil, nil // it is withheld
+	rows := make([]db.Measurement, len(uids))
+	for i, uid := range uids {
+		rows[i] = byUID[uid]
 	}
-	return &model.MeasurementScored{Cursor: model.LogCursor(e.Position()), Seq: e.Seq, OccurredAt: e.OccurredAt, Measurement: shown}, nil
+	var out []engine.Shown[*model.MeasurementScored]
+	for i, shown := range r.shownMeasurements(ctx, rows...) {
+		if rows[i].UID == "" || f.ProbeID != nil && string(shown.ProbeID) != *f.ProbeID { // gone, or its probe is withheld
+			continue
+		}
+		some[i].Value.Measurement = shown
+		out = append(out, some[i])
+	}
+	return out, nil
 }
 
 // matchesMeasurement decides from the event alone, by the same conditions as the query.

@@ -1,7 +1,10 @@
 package resolvers
 
 import (
+	"context"
+
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph/model"
 )
@@ -49,8 +52,9 @@ func (s slice) page(key func(cursor string) ([]string, error)) (p db.Page, err e
 	return p, nil
 }
 
-// edges makes a page's edges from the rows fetched, and says where it stands.
-func edges[T, E any](rows []T, p db.Page, cursor func(T) string, edge func(string, T) E) ([]E, *model.PageInfo) {
+// edges makes a page's edges from the rows fetched, and says where it stands. What was paid for
+// a longer page is given back.
+func edges[T, E any](ctx context.Context, rows []T, p db.Page, cursor func(T) string, edge func(string, T) E) ([]E, *model.PageInfo) {
 	info := &model.PageInfo{HasPreviousPage: p.After != nil, HasNextPage: p.Before != nil}
 	if more := len(rows) == p.N; p.Backward {
 		info.HasPreviousPage = more
@@ -63,6 +67,7 @@ func edges[T, E any](rows []T, p db.Page, cursor func(T) string, edge func(strin
 			rows = rows[:len(rows)-1]
 		}
 	}
+	engine.Returned(ctx, len(rows))
 	out := make([]E, len(rows))
 	for i, row := range rows {
 		c := cursor(row)

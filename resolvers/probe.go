@@ -3,11 +3,13 @@ package resolvers
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/events"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph"
@@ -105,8 +107,8 @@ func (r *mutationResolver) RetireProbe(ctx context.Context, input model.RetirePr
 	return &model.RetireProbePayload{Probe: own(p), UserErrors: []*model.UserError{}}, nil
 }
 
-func (r *probeStateChangeResolver) Probe(ctx context.Context, obj *model.ProbeStateChange) (*model.Probe, error) {
-	return r.probe(ctx, obj.ProbeID)
+func (r *probeStateChangeResolver) Probe(_ context.Context, obj *model.ProbeStateChange) (*model.Probe, error) {
+	return obj.LoadProbe()
 }
 
 func (r *queryResolver) Probe(ctx context.Context, id string, asOf *time.Time) (*model.Probe, error) {
@@ -183,7 +185,7 @@ func (r *Resolver) probes(ctx context.Context, q db.ProbeQuery, by *model.ProbeO
 	if err != nil {
 		return nil, err
 	}
-	out, info := edges(rows, p, func(x db.Probe) string { return model.NewCursor(model.CursorProbe, key(x), string(x.ID)) },
+	out, info := edges(ctx, rows, p, func(x db.Probe) string { return model.NewCursor(model.CursorProbe, key(x), string(x.ID)) },
 		func(c string, x db.Probe) *model.ProbeEdge {
 			return &model.ProbeEdge{Cursor: c, Node: model.NewProbe(r.viewer(ctx), x)}
 		})
@@ -203,7 +205,7 @@ func (r *queryResolver) ProbeBoard(ctx context.Context, filter *model.ProbeFilte
 	if asOf != nil {
 		q.States = nil // of then, not of now
 	}
-	return board, r.DB.Read(ctx, func(v db.View) error {
+	err := r.DB.Read(ctx, func(v db.View) error {
 		head, err := v.LogHead(ctx)
 		if err != nil {
 			return err
@@ -219,6 +221,8 @@ func (r *queryResolver) ProbeBoard(ctx context.Context, filter *model.ProbeFilte
 		board.Cells, err = r.cells(ctx, v, rows, filter, asOf)
 		return err
 	})
+	engine.Returned(ctx, len(board.Cells))
+	return board, err
 }
 
 func (r *Resolver) cells(ctx context.Context, v db.View, rows []db.Probe, filter *model.ProbeFilter, asOf *time.Time) ([]*model.Probe, error) {
@@ -243,72 +247,98 @@ func (r *Resolver) cells(ctx context.Context, v db.View, rows []db.Probe, filter
 }
 
 func (r *subscriptionResolver) ProbeStateChanged(ctx context.Context, filter *model.ProbeFilter, after *string, snapshot *bool) (<-chan *model.ProbeStateChange, error) {
-	at, err := position(after)
+	again := deref(after) == model.SnapshotCursor
+	if again {
+		after = nil
+	}
+	at, err := begin(after)
 	if err != nil {
 		return nil, err
 	}
-	return stream(ctx, r.Resolver, "probeStateChanged", func(yield func(*model.ProbeStateChange) bool) error {
-		from := at
-		if deref(snapshot) && at == nil {
-			head, err := r.snapshot(ctx, filter, yield)
-			if err != nil {
-				return err
-			}
-			from = &head
+	f := deref(filter)
+	feed := engine.Feed[events.Event, *model.ProbeStateChange]{
+		Topic: r.Streams.log, Keys: []string{allChanges}, After: at, Read: r.Streams.read, Cursor: cursor, Merge: model.MergeStateChanges,
+		Show: func(ctx context.Context, items []*events.Event) ([]engine.Shown[*model.ProbeStateChange], error) {
+			return r.shownChanges(ctx, f, items)
+		},
+	}
+	switch {
+	case f.Ids != nil:
+		feed.Keys = keysOf("change/", f.Ids)
+	case f.Countries != nil:
+		feed.Keys = keysOf("change/", f.Countries)
+	}
+	if deref(snapshot) || again {
+		feed.Snapshot = func(ctx context.Context) ([]engine.Shown[*model.ProbeStateChange], engine.Position, error) {
+			return r.snapshot(ctx, filter)
 		}
-		return r.followChanges(ctx, filter, from, yield)
-	}), nil
+	}
+	return feed.Open(ctx)
 }
 
-// snapshot yields the present state of every matching probe, and returns the place in the log
-// that it belongs to.
-func (r *Resolver) snapshot(ctx context.Context, filter *model.ProbeFilter, yield func(*model.ProbeStateChange) bool) (head events.Position, err error) {
-	var rows []db.Probe
-	err = r.DB.Read(ctx, func(v db.View) (err error) {
-		if head, err = v.LogHead(ctx); err != nil {
+// snapshot is the present state of every matching probe, and the place in the log that it
+// belongs to.
+func (r *Resolver) snapshot(ctx context.Context, filter *model.ProbeFilter) (out []engine.Shown[*model.ProbeStateChange], at engine.Position, err error) {
+	err = r.DB.Read(ctx, func(v db.View) error {
+		head, err := v.LogHead(ctx)
+		if err != nil {
 			return err
 		}
-		rows, err = v.Board(ctx, r.probeQuery(ctx, filter), boardSize)
+		rows, err := v.Board(ctx, r.probeQuery(ctx, filter), boardSize)
+		at = place(head)
+		for i, p := range rows {
+			last := i == len(rows)-1
+			c := model.NewSnapshot(p, head, r.DB.Now(), last)
+			c.LoadProbe = func() (*model.Probe, error) { return model.NewProbe(r.viewer(ctx), p), nil }
+			shown := engine.Shown[*model.ProbeStateChange]{Value: c, State: string(p.ID)}
+			if last {
+				shown.At = at
+			}
+			out = append(out, shown)
+		}
 		return err
 	})
-	for _, p := range rows {
-		if !yield(model.NewSnapshot(p, head, r.DB.Now())) {
-			break
-		}
-	}
-	return head, err
+	return out, at, err
 }
 
-func (r *Resolver) followChanges(ctx context.Context, filter *model.ProbeFilter, from *events.Position, yield func(*model.ProbeStateChange) bool) (failed error) {
-	err := r.Flows.Follow(ctx, from, func(e events.Event) bool {
-		change, ok := model.NewProbeStateChange(e)
-		if !ok {
-			return true
+// shownChanges shows those that match. Their probes are loaded together, when one is asked for.
+func (r *Resolver) shownChanges(ctx context.Context, f model.ProbeFilter, items []*events.Event) ([]engine.Shown[*model.ProbeStateChange], error) {
+	var changes []*model.ProbeStateChange
+	var ids []probe.ID
+	for _, e := range items {
+		c, ok := model.NewProbeStateChange(*e)
+		if ok && in(f.Ids, string(c.ProbeID)) && in(f.Countries, e.Country) && in(f.States, c.To) && in(f.Asns, e.ASN) {
+			changes, ids = append(changes, c), append(ids, c.ProbeID)
 		}
-		ok, failed = r.matchesProbe(ctx, filter, change.ProbeID, e, change.To)
-		if failed != nil {
-			return false
+	}
+	load := sync.OnceValues(func() (map[probe.ID]db.Probe, error) { return r.DB.ProbesByID(ctx, ids) })
+	out := make([]engine.Shown[*model.ProbeStateChange], 0, len(changes))
+	for _, c := range changes {
+		if f.Asns != nil || f.Lifecycles != nil || f.Types != nil { // not to be seen from the event
+			probes, err := load()
+			if err != nil {
+				return nil, err
+			}
+			if p, ok := probes[c.ProbeID]; !ok || !r.matches(ctx, f, p, c.To) {
+				continue
+			}
 		}
-		return !ok || yield(change)
-	})
-	return firstOf(failed, err)
+		c.LoadProbe = func() (*model.Probe, error) {
+			probes, err := load()
+			if err != nil {
+				return nil, err
+			}
+			return model.NewProbe(r.viewer(ctx), probes[c.ProbeID]), nil
+		}
+		out = append(out, engine.Shown[*model.ProbeStateChange]{
+			Value: c, At: engine.Position{Seq: c.Seq, At: c.RecordedAt}, State: string(c.ProbeID),
+		})
+	}
+	return out, nil
 }
 
-// matchesProbe asks whether a probe matches the filter, being displayed as state. What the
-// event says is looked at first; the rest, and what may be withheld, is loaded when asked for.
-func (r *Resolver) matchesProbe(ctx context.Context, filter *model.ProbeFilter, id probe.ID, e events.Event, state probe.State) (bool, error) {
-	f := deref(filter)
-	if !in(f.Ids, string(id)) || !in(f.Countries, e.Country) || !in(f.States, state) || !in(f.Asns, e.ASN) {
-		return false, nil
-	}
-	if f.Asns == nil && f.Lifecycles == nil && f.Types == nil {
-		return true, nil
-	}
-	p, err := r.DB.Probe(ctx, id)
-	return err == nil && r.matches(ctx, f, p, state), err
-}
-
-// matches asks the same of a loaded probe, by the same conditions as the query.
+// matches asks whether a probe matches the filter, being displayed as state, by the same
+// conditions as the query.
 func (r *Resolver) matches(ctx context.Context, f model.ProbeFilter, p db.Probe, state probe.State) bool {
 	v := r.viewer(ctx)
 	return in(f.Ids, string(p.ID)) && in(f.Countries, p.Country) && in(f.States, state) && in(f.Asns, p.ASN) &&
@@ -317,26 +347,17 @@ func (r *Resolver) matches(ctx context.Context, f model.ProbeFilter, p db.Probe,
 }
 
 func (r *subscriptionResolver) HeartbeatReceived(ctx context.Context, filter *model.ProbeFilter) (<-chan *model.Heartbeat, error) {
-	return stream(ctx, r.Resolver, "heartbeatReceived", func(yield func(*model.Heartbeat) bool) (failed error) {
-		err := r.Flows.FollowHeartbeats(ctx, func(beats []events.Heartbeat) bool {
-			var shown []*model.Heartbeat
-			if shown, failed = r.shownHeartbeats(ctx, filter, beats); failed != nil {
-				return false
-			}
-			for _, h := range shown {
-				if !yield(h) {
-					return false
-				}
-			}
-			return true
-		})
-		return firstOf(failed, err)
-	}), nil
+	f := deref(filter)
+	return engine.Feed[events.Heartbeat, *model.Heartbeat]{
+		Topic: r.Streams.beats, Keys: []string{everything}, Cursor: cursor,
+		Show: func(ctx context.Context, items []*events.Heartbeat) ([]engine.Shown[*model.Heartbeat], error) {
+			return r.shownHeartbeats(ctx, f, items)
+		},
+	}.Open(ctx)
 }
 
 // shownHeartbeats shows those that match; their probes are loaded together.
-func (r *Resolver) shownHeartbeats(ctx context.Context, filter *model.ProbeFilter, beats []events.Heartbeat) ([]*model.Heartbeat, error) {
-	f := deref(filter)
+func (r *Resolver) shownHeartbeats(ctx context.Context, f model.ProbeFilter, beats []*events.Heartbeat) ([]engine.Shown[*model.Heartbeat], error) {
 	var ids []probe.ID
 	for _, h := range beats {
 		if in(f.Ids, string(h.ProbeID)) {
@@ -350,10 +371,10 @@ func (r *Resolver) shownHeartbeats(ctx context.Context, filter *model.ProbeFilte
 	if err != nil {
 		return nil, err
 	}
-	var out []*model.Heartbeat
+	var out []engine.Shown[*model.Heartbeat]
 	for _, h := range beats {
 		if p, ok := probes[h.ProbeID]; ok && r.matches(ctx, f, p, p.State) {
-			out = append(out, model.NewHeartbeat(r.viewer(ctx), h, p))
+			out = append(out, engine.Shown[*model.Heartbeat]{Value: model.NewHeartbeat(r.viewer(ctx), *h, p), At: beatPlace(h)})
 		}
 	}
 	return out, nil

@@ -6,9 +6,6 @@ package resolvers
 
 import (
 	"context"
-	"time"
-
-	"github.com/vektah/gqlparser/v2/gqlerror"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/db"
@@ -26,15 +23,16 @@ type Resolver struct {
 	Version  string
 	// SchemaHash is SHA-256 of the schema, in hexadecimal.
 	SchemaHash string
-	Limits     model.Limits
+	// LimitsFor tells which limits hold for whoever makes the request, and RateLimitFor what is left
+	// to them.
+	LimitsFor    func(context.Context) model.Limits
+	RateLimitFor func(context.Context) model.RateLimit
 	// MayRegister spends one registration of the request's source. It fails with RATE_LIMITED.
 	MayRegister func(context.Context) error
-	// Present writes an error as the response shows it.
-	Present func(context.Context, error) *gqlerror.Error
 	// Safe is what may be told of an error; its cause goes to the log.
 	Safe func(context.Context, error) *fault.Error
-	// Subscribed counts a subscription of that name until the returned function is called.
-	Subscribed func(name string) (done func())
+	// Streams is what subscribers are told.
+	Streams *Streams
 }
 
 type principalKey struct{}
@@ -64,8 +62,3 @@ func (r *Resolver) probe(ctx context.Context, id probe.ID) (*model.Probe, error)
 	}
 	return model.NewProbe(r.viewer(ctx), p), nil
 }
-
-// pulseEvery is how often a subscriber hears from a quiet network.
-//
-// Source: design of the status page: live while the pulse is at most 15 s old.
-const pulseEvery = 5 * time.Second

@@ -2,13 +2,12 @@ package resolvers
 
 import (
 	"context"
-	"time"
 
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph"
 	"github.com/openvantage/vantage/graph/model"
 	"github.com/openvantage/vantage/network"
-	"github.com/openvantage/vantage/service"
 )
 
 func (r *mutationResolver) CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error) {
@@ -84,23 +83,19 @@ func (r *queryResolver) Nodes(ctx context.Context, ids []string) ([]model.Node, 
 }
 
 func (r *subscriptionResolver) Pulse(ctx context.Context) (<-chan *model.Pulse, error) {
-	return stream(ctx, r.Resolver, "pulse", func(yield func(*model.Pulse) bool) error {
-		tick := time.NewTicker(pulseEvery)
-		defer tick.Stop()
-		for yield(pulse(r.Flows, r.DB.Now())) {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		return nil
-	}), nil
-}
-
-func pulse(s *service.Service, now time.Time) *model.Pulse {
-	at, lag := s.Here()
-	return &model.Pulse{Cursor: model.LogCursor(at), Seq: at.Seq, At: now, OccurredAt: now, LagMs: int(max(0, lag.Milliseconds()))}
+	show := func(p model.Pulse) engine.Shown[*model.Pulse] {
+		return engine.Shown[*model.Pulse]{Value: &p, At: pulsePlace(&p), State: "pulse"}
+	}
+	return engine.Feed[model.Pulse, *model.Pulse]{
+		Topic: r.Streams.pulses, Keys: []string{everything},
+		Show: func(_ context.Context, items []*model.Pulse) ([]engine.Shown[*model.Pulse], error) {
+			return []engine.Shown[*model.Pulse]{show(*items[len(items)-1])}, nil
+		},
+		Snapshot: func(context.Context) ([]engine.Shown[*model.Pulse], engine.Position, error) {
+			return []engine.Shown[*model.Pulse]{show(r.Streams.pulse())}, engine.Position{}, nil
+		},
+		Merge: func(_, last *model.Pulse, _ int) *model.Pulse { return last },
+	}.Open(ctx)
 }
 
 // Mutation is part of graph.ResolverRoot.

@@ -6,17 +6,23 @@ import (
 	"time"
 
 	"github.com/openvantage/vantage/access"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/graph"
 	"github.com/openvantage/vantage/graph/model"
 )
 
-func (r *queryResolver) Service(context.Context) (*model.Service, error) {
-	limits := r.Limits
+func (r *queryResolver) Service(ctx context.Context) (*model.Service, error) {
+	limits := r.LimitsFor(ctx)
 	return &model.Service{Version: r.Version, SchemaHash: r.SchemaHash, Now: r.DB.Now(), Limits: &limits}, nil
 }
 
 func (r *queryResolver) Viewer(ctx context.Context) (*model.Viewing, error) {
 	return model.NewViewing(Principal(ctx)), nil
+}
+
+func (r *queryResolver) RateLimit(ctx context.Context) (*model.RateLimit, error) {
+	limit := r.RateLimitFor(ctx)
+	return &limit, nil
 }
 
 func (r *serviceResolver) Figures(ctx context.Context, _ *model.Service) (*model.Figures, error) {
@@ -40,6 +46,7 @@ func (r *serviceResolver) ObserverOutages(ctx context.Context, _ *model.Service)
 		out[i] = model.NewObserverOutage(o)
 	}
 	slices.Reverse(out)
+	engine.Returned(ctx, len(out))
 	return out, nil
 }
 
@@ -57,6 +64,11 @@ func (r *viewerResolver) Probe(ctx context.Context, _ *model.Viewing) (*model.Pr
 		return nil, nil
 	}
 	return r.probe(ctx, p.ProbeID)
+}
+
+func (r *viewerResolver) RateLimit(ctx context.Context, _ *model.Viewing) (*model.RateLimit, error) {
+	limit := r.RateLimitFor(ctx)
+	return &limit, nil
 }
 
 // Service is part of graph.ResolverRoot.

@@ -15,6 +15,7 @@ import (
 type authenticator struct {
 	flows   *service.Service
 	sources *sources
+	guessed func(context.Context) error // takes the price of a bad token
 	fail    func(http.ResponseWriter, *http.Request, int, error)
 }
 
@@ -22,17 +23,18 @@ type authenticator struct {
 // at once: whoever sends one means to be somebody.
 func (a authenticator) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := a.principal(r.Context(), r.Header.Get("Authorization"))
+		ctx := withSource(r.Context(), a.sources.of(r))
+		p, err := a.principal(ctx, r.Header.Get("Authorization"))
 		if err != nil {
 			a.fail(w, r, 0, err)
 			return
 		}
-		ctx := resolvers.WithPrincipal(r.Context(), p)
-		next.ServeHTTP(w, r.WithContext(withSource(ctx, a.sources.of(r))))
+		next.ServeHTTP(w, r.WithContext(resolvers.WithPrincipal(ctx, p)))
 	})
 }
 
-// principal is who sent this Authorization header. It fails with UNAUTHENTICATED.
+// principal is who sent this Authorization header. It fails with UNAUTHENTICATED, and with
+// RATE_LIMITED when too many from that source did.
 func (a authenticator) principal(ctx context.Context, header string) (access.Principal, error) {
 	if header == "" {
 		return resolvers.Principal(ctx), nil
@@ -41,5 +43,11 @@ func (a authenticator) principal(ctx context.Context, header string) (access.Pri
 	if !strings.EqualFold(kind, "bearer") || token == "" {
 		return access.Anyone, fault.New(fault.Unauthenticated, "Send the token as `Authorization: Bearer TOKEN`.")
 	}
-	return a.flows.Authenticate(ctx, strings.TrimSpace(token))
+	p, err := a.flows.Authenticate(ctx, strings.TrimSpace(token))
+	if fault.Is(err, fault.Unauthenticated) {
+		if limited := a.guessed(ctx); limited != nil {
+			return access.Anyone, limited
+		}
+	}
+	return p, err
 }

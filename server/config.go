@@ -18,18 +18,25 @@ type Config struct {
 	AllowedOrigins []string `name:"allowed-origins" env:"ALLOWED_ORIGINS" help:"Origins of other sites' pages that may open websockets, such as https://example.org. The server's own pages always may."`
 	TrustedProxies []string `name:"trusted-proxies" env:"TRUSTED_PROXIES" help:"Networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is believed."`
 
-	AutoActivate         bool                  `name:"probe-auto-activate" env:"PROBE_AUTO_ACTIVATE" help:"Make registered probes ACTIVE at once, without a person's decision. Strangers can then put a probe of their own beside a lone one and so learn its network: set PUBLIC_NETWORKS=never as well."`
-	OpenCollector        bool                  `name:"open-collector" env:"OPEN_COLLECTOR" default:"true" negatable:"" help:"Take measurements from anybody, as third-party evidence."`
-	PublicNetworks       access.PublicNetworks `name:"public-networks" env:"PUBLIC_NETWORKS" default:"grouped" enum:"always,grouped,never" help:"When the public sees a probe's network: always, grouped (only if the probe is not alone in its country and network), or never."`
-	RegistrationsPerHour int                   `name:"registrations-per-hour" env:"REGISTRATIONS_PER_HOUR" default:"120" help:"How many probes one source (IPv4 /24, IPv6 /56) may register in an hour."`
-	MaxMeasurementBytes  int                   `name:"max-measurement-bytes" env:"MAX_MEASUREMENT_BYTES" default:"4194304" help:"The largest measurement body."`
-	MaxDocumentBytes     int                   `name:"max-document-bytes" env:"MAX_DOCUMENT_BYTES" default:"262144" help:"The largest GraphQL document."`
-	KeepHeartbeats       time.Duration         `name:"keep-heartbeats" env:"KEEP_HEARTBEATS" default:"0" help:"Drop heartbeats older than this, by whole days. 0: keep all."`
-	KeepMeasurements     time.Duration         `name:"keep-measurements" env:"KEEP_MEASUREMENTS" default:"0" help:"Drop measurements older than this, by whole months. 0: keep all."`
-	KeepEvents           time.Duration         `name:"keep-events" env:"KEEP_EVENTS" default:"0" help:"Drop events older than this, by whole months. 0: keep all."`
-	MaxDatabaseConns     int32                 `name:"max-database-conns" env:"MAX_DATABASE_CONNS" default:"20" help:"Connections to the database."`
-	ClockRate            float64               `name:"clock-rate" env:"CLOCK_RATE" default:"1" help:"For simulations alone: how many times faster than the world the server's clock runs from its start. Use a database that may be thrown away."`
-	LogFormat            string                `name:"log-format" env:"LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"auto is text on a terminal and JSON elsewhere."`
-	LogLevel             slog.Level            `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
-	ShutdownGrace        time.Duration         `name:"shutdown-grace" env:"SHUTDOWN_GRACE" default:"10s" help:"How long requests under way may take when the server stops."`
+	AutoActivate            bool                  `name:"probe-auto-activate" env:"PROBE_AUTO_ACTIVATE" help:"Make registered probes ACTIVE at once, without a person's decision. Strangers can then put a probe of their own beside a lone one and so learn its network: set PUBLIC_NETWORKS=never as well."`
+	OpenCollector           bool                  `name:"open-collector" env:"OPEN_COLLECTOR" default:"true" negatable:"" help:"Take measurements from anybody, as third-party evidence."`
+	PublicNetworks          access.PublicNetworks `name:"public-networks" env:"PUBLIC_NETWORKS" default:"grouped" enum:"always,grouped,never" help:"When the public sees a probe's network: always, grouped (only if the probe is not alone in its country and network), or never."`
+	RegistrationsPerHour    int                   `name:"registrations-per-hour" env:"REGISTRATIONS_PER_HOUR" default:"120" help:"How many probes one source (IPv4 /24, IPv6 /56) may register in an hour."`
+	MaxMeasurementBytes     int                   `name:"max-measurement-bytes" env:"MAX_MEASUREMENT_BYTES" default:"4194304" help:"The largest measurement body."`
+	MaxDocumentBytes        int                   `name:"max-document-bytes" env:"MAX_DOCUMENT_BYTES" default:"262144" help:"The largest GraphQL document."`
+	MaxConnections          int                   `name:"max-connections" env:"MAX_CONNECTIONS" default:"20000" help:"How many websockets and event streams this process holds at a time. An idle one takes some 10 kB."`
+	MaxConnectionsPerClient int                   `name:"max-connections-per-client" env:"MAX_CONNECTIONS_PER_CLIENT" default:"12000" help:"How many of them one token may have, or one source (IPv4 /24, IPv6 /56) without a token."`
+	RatePublic              Rate                  `name:"rate-public" env:"RATE_PUBLIC" default:"2000/200000" help:"What one source (IPv4 /24, IPv6 /56) may spend without a token: points per second / points at once."`
+	RateProbe               Rate                  `name:"rate-probe" env:"RATE_PROBE" default:"1000/100000" help:"What one probe may spend."`
+	RateResearcher          Rate                  `name:"rate-researcher" env:"RATE_RESEARCHER" default:"5000/500000" help:"What one token of a RESEARCHER may spend."`
+	RateOperator            Rate                  `name:"rate-operator" env:"RATE_OPERATOR" default:"50000/5000000" help:"What one token of an OPERATOR may spend."`
+	RateAdmin               Rate                  `name:"rate-admin" env:"RATE_ADMIN" default:"50000/5000000" help:"What one token of an ADMIN may spend."`
+	KeepHeartbeats          time.Duration         `name:"keep-heartbeats" env:"KEEP_HEARTBEATS" default:"0" help:"Drop heartbeats older than this, by whole days. 0: keep all."`
+	KeepMeasurements        time.Duration         `name:"keep-measurements" env:"KEEP_MEASUREMENTS" default:"0" help:"Drop measurements older than this, by whole months. 0: keep all."`
+	KeepEvents              time.Duration         `name:"keep-events" env:"KEEP_EVENTS" default:"0" help:"Drop events older than this, by whole months. 0: keep all."`
+	MaxDatabaseConns        int32                 `name:"max-database-conns" env:"MAX_DATABASE_CONNS" default:"20" help:"Connections to the database."`
+	ClockRate               float64               `name:"clock-rate" env:"CLOCK_RATE" default:"1" help:"For simulations alone: how many times faster than the world the server's clock runs from its start. Use a database that may be thrown away."`
+	LogFormat               string                `name:"log-format" env:"LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"auto is text on a terminal and JSON elsewhere."`
+	LogLevel                slog.Level            `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	ShutdownGrace           time.Duration         `name:"shutdown-grace" env:"SHUTDOWN_GRACE" default:"10s" help:"How long requests under way may take when the server stops."`
 }

@@ -65,6 +65,9 @@ func (l *logs) String() string {
 func config() server.Config {
 	return server.Config{
 		Listen: "127.0.0.1:0", HeartbeatListen: "127.0.0.1:0", OpenCollector: true, PublicNetworks: access.Grouped,
+		RatePublic: server.Rate{PerSecond: 2000, Burst: 200_000}, RateProbe: server.Rate{PerSecond: 1000, Burst: 100_000},
+		RateResearcher: server.Rate{PerSecond: 5000, Burst: 500_000}, RateOperator: server.Rate{PerSecond: 50_000, Burst: 5_000_000},
+		RateAdmin:            server.Rate{PerSecond: 50_000, Burst: 5_000_000},
 		RegistrationsPerHour: 120, MaxMeasurementBytes: 4 << 20, MaxDocumentBytes: 256 << 10, MaxDatabaseConns: 8, ClockRate: 1,
 		ShutdownGrace: 5 * time.Second,
 	}
@@ -73,7 +76,21 @@ func config() server.Config {
 // start serves until the test ends.
 func start(t *testing.T, change ...func(*server.Config)) *api {
 	t.Helper()
-	dsn, cfg := dbtest.New(t), config()
+	return startOn(t, dbtest.New(t), change...)
+}
+
+// startOn starts one more server on a database.
+func startOn(t *testing.T, dsn string, change ...func(*server.Config)) *api {
+	t.Helper()
+	a := prepare(t, dsn, change...)
+	a.run(t)
+	return a
+}
+
+// prepare makes a server that must be run.
+func prepare(t *testing.T, dsn string, change ...func(*server.Config)) *api {
+	t.Helper()
+	cfg := config()
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -89,6 +106,12 @@ func start(t *testing.T, change ...func(*server.Config)) *api {
 	if a.sql, err = pgxpool.New(t.Context(), dsn); err != nil {
 		t.Fatal(err)
 	}
+	return a
+}
+
+// run serves until the test ends.
+func (a *api) run(t *testing.T) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.Serve(ctx) }()
@@ -100,7 +123,6 @@ func start(t *testing.T, change ...func(*server.Config)) *api {
 		}
 		a.sql.Close()
 	})
-	return a
 }
 
 // issue makes a token as the command line does.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openvantage/vantage/country"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/network"
 	"github.com/openvantage/vantage/probe"
@@ -47,7 +48,7 @@ func (a *asnText) UnmarshalJSON(b []byte) error {
 // decodePacket reads a packet. It fails with INVALID, naming the field as the packet spells it.
 func decodePacket(raw []byte) (h probe.Heartbeat, err error) {
 	var p packet
-	if !exact(raw) {
+	if !engine.Exact(raw) {
 		return h, fault.New(fault.Invalid, "The heartbeat is not UTF-8.")
 	}
 	if err := json.Unmarshal(raw, &p); err != nil {

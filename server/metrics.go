@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,10 @@ type metrics struct {
 	scoring       prometheus.Histogram
 	relay         prometheus.Histogram
 	subscriptions *prometheus.GaugeVec
+	sockets       prometheus.Gauge
+	closes        *prometheus.CounterVec
+	messages      prometheus.Counter
+	conflated     prometheus.Counter
 }
 
 func newMetrics(d *db.DB) *metrics {
@@ -41,11 +46,21 @@ func newMetrics(d *db.DB) *metrics {
 		subscriptions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vantage_subscriptions", Help: "Open subscriptions by field.",
 		}, []string{"field"}),
+		sockets: prometheus.NewGauge(prometheus.GaugeOpts{Name: "vantage_websockets", Help: "Open websockets."}),
+		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vantage_websocket_closes_total", Help: "Websockets that ended, by close code.",
+		}, []string{"code"}),
+		messages: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vantage_messages_total", Help: "Messages to subscribers.",
+		}),
+		conflated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vantage_messages_conflated_total", Help: "Messages that slow subscribers were spared.",
+		}),
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
-	m.registry.MustRegister(m.heartbeats, m.submissions, m.scoring, m.relay, m.subscriptions,
+	m.registry.MustRegister(m.heartbeats, m.submissions, m.scoring, m.relay, m.subscriptions, m.sockets, m.closes, m.messages, m.conflated,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("vantage_database_connections", "Connections to the database.", func() float64 { return float64(d.Stats().TotalConns()) }),
 		gauge("vantage_database_connections_busy", "Connections in use.", func() float64 { return float64(d.Stats().AcquiredConns()) }),
@@ -80,8 +95,32 @@ func (m *metrics) Scored(took time.Duration) { m.scoring.Observe(took.Seconds())
 // Relayed implements service.Meter.
 func (m *metrics) Relayed(lag time.Duration) { m.relay.Observe(lag.Seconds()) }
 
-func (m *metrics) subscribed(field string) (done func()) {
+// Subscribed implements engine.Meter.
+func (m *metrics) Subscribed(field string) (done func()) {
 	g := m.subscriptions.WithLabelValues(field)
 	g.Inc()
 	return g.Dec
 }
+
+// SocketOpened implements engine.Meter.
+func (m *metrics) SocketOpened() (closed func(code int)) {
+	m.sockets.Inc()
+	return func(code int) {
+		m.sockets.Dec()
+		m.closes.WithLabelValues(closeLabel(code)).Inc()
+	}
+}
+
+// closeLabel is a close code that we or the protocol know; clients may send any.
+func closeLabel(code int) string {
+	if code >= 1000 && code <= 1015 || code >= 4400 && code <= 4503 {
+		return strconv.Itoa(code)
+	}
+	return "other"
+}
+
+// Delivered implements engine.Meter.
+func (m *metrics) Delivered(messages int) { m.messages.Add(float64(messages)) }
+
+// Conflated implements engine.Meter.
+func (m *metrics) Conflated(messages int) { m.conflated.Add(float64(messages)) }

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/probe"
@@ -80,56 +78,4 @@ func FuzzPacket(f *testing.F) {
 			t.Errorf("%q is read as %+v, and that as %+v, %v", raw, h, h2, err)
 		}
 	})
-}
-
-func TestExact(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string]bool{
-		`"plain"`: true, `"\ud83d\ude00"`: true, `"\\ud800"`: true, `"\\\\ud800"`: true, `"\u00e9"`: true, `"\\"`: true, `"`: true, `\`: true,
-		`"\ud800"`: false, `"\udc00"`: false, `"\ud800\ud800"`: false, `"\ud800x"`: false, `"\ud83d\\ude00"`: false, `"\\\ud800"`: false,
-		"\"\xff\"": false, "\"\xed\xa0\x80\"": false,
-	} {
-		if got := exact([]byte(s)); got != want {
-			t.Errorf("exact(%s) = %v", s, got)
-		}
-	}
-
-	t.Run("it is true of exactly what the decoder does not change", func(t *testing.T) {
-		t.Parallel()
-		pieces := []string{"a", `\\`, `\"`, `\n`, `\ud83d`, `\ude00`, `\uD800`, `\uDFFF`, `\u0041`, `\ufffd`, "é", "\xff", "\xc3", "u", "d800"}
-		rapid.Check(t, func(t *rapid.T) {
-			s := `"`
-			for _, p := range rapid.SliceOfN(rapid.SampledFrom(pieces), 0, 8).Draw(t, "pieces") {
-				s += p
-			}
-			s += `"`
-			var decoded string
-			if json.Unmarshal([]byte(s), &decoded) != nil {
-				return
-			}
-			lost, meant := 0, 0
-			for _, r := range decoded {
-				if r == utf8.RuneError {
-					lost++
-				}
-			}
-			for i := 0; i+5 < len(s); i++ {
-				if s[i:i+6] == `\ufffd` && !escapedAt(s, i) {
-					meant++
-				}
-			}
-			if got := exact([]byte(s)); got != (lost == meant) {
-				t.Fatalf("exact(%s) = %v, and the decoder makes %q of it", s, got, decoded)
-			}
-		})
-	})
-}
-
-// escapedAt reports whether the backslash at i is itself the second of a pair.
-func escapedAt(s string, i int) bool {
-	n := 0
-	for i--; i >= 0 && s[i] == '\\'; i-- {
-		n++
-	}
-	return n%2 == 1
 }

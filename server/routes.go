@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/openvantage/vantage/graph"
-	"github.com/openvantage/vantage/graph/model"
 	"github.com/openvantage/vantage/ooniapi"
 	"github.com/openvantage/vantage/resolvers"
 	"github.com/openvantage/vantage/web"
@@ -23,6 +22,7 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 2 * time.Minute
+	answerTimeout = 5 * time.Minute // streams have their own
 	idleTimeout   = 2 * time.Minute
 	headerBytes   = 32 << 10
 	// websocketBytes is the largest message from a client: a document and its variables.
@@ -34,25 +34,19 @@ func (s *Server) routes(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends with Serve, not with New
-	s.stop = stop
 	sum := sha256.Sum256([]byte(graph.SDL()))
 	hash := hex.EncodeToString(sum[:])
+	s.rates = s.newLedger()
 	resolver := &resolvers.Resolver{
 		DB: s.db, Flows: s.flows, Networks: s.cfg.PublicNetworks, Version: version, SchemaHash: hash,
-		Limits: model.Limits{
-			PageSize: resolvers.MaxPage, DocumentBytes: s.cfg.MaxDocumentBytes, MeasurementBytes: s.cfg.MaxMeasurementBytes,
-			BatchSize: resolvers.MaxBatch, WebsocketMessageBytes: websocketBytes,
-		},
-		MayRegister: newRegistrations(s.cfg.RegistrationsPerHour).spend,
-		Present:     s.present,
-		Safe:        s.safe,
-		Subscribed:  s.metrics.subscribed,
+		LimitsFor: s.limitsFor, RateLimitFor: s.rateLimitFor, MayRegister: s.mayRegister,
+		Safe: s.safe, Streams: s.streams,
 	}
-	auth := authenticator{flows: s.flows, sources: sources, fail: s.writeFault}
+	auth := authenticator{flows: s.flows, sources: sources, guessed: s.guessed, fail: s.writeFault}
+	s.engine = s.newEngine(resolver, auth)
 
 	mux := http.NewServeMux()
-	mux.Handle("/graphql", page(auth.wrap(s.graphql(ctx, resolver, auth))))
+	mux.Handle("/graphql", page(auth.wrap(s.engine)))
 	mux.Handle("GET /schema.graphql", schemaHandler(hash))
 	mux.Handle("GET /healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }))
 	mux.Handle("GET /readyz", http.HandlerFunc(s.ready))
@@ -70,7 +64,7 @@ func (s *Server) routes(ctx context.Context, version string) error {
 
 func (s *Server) httpServer(ctx context.Context, h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: headerBytes, ErrorLog: stdLogger(s.log),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}

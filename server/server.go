@@ -13,14 +13,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/jobs"
 	"github.com/openvantage/vantage/measurement"
 	"github.com/openvantage/vantage/probe"
+	"github.com/openvantage/vantage/resolvers"
 	"github.com/openvantage/vantage/service"
 )
 
@@ -36,7 +39,9 @@ type Server struct {
 	apiOn   net.Listener
 	beatsOn net.Listener
 	metrics *metrics
-	stop    context.CancelFunc // ends subscriptions
+	streams *resolvers.Streams
+	engine  *engine.Engine
+	rates   *engine.Ledger
 }
 
 // New migrates the database at dsn, looks for what was missed while no server ran, and
@@ -101,6 +106,7 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	s.jobs = jobs.New(s.db, s.flows, jobs.Retention{
 		Heartbeats: s.cfg.KeepHeartbeats, Measurements: s.cfg.KeepMeasurements, Events: s.cfg.KeepEvents,
 	}, s.cfg.ClockRate, s.log)
+	s.streams = resolvers.NewStreams(s.flows, s.db.Now)
 	return s.routes(ctx, version)
 }
 
@@ -124,15 +130,25 @@ func (s *Server) Serve(ctx context.Context) error {
 	g.Go(func() error { return ignoreClosed(s.beats.Serve(s.beatsOn)) })
 	g.Go(func() error { return s.flows.Run(work) })
 	g.Go(func() error { return s.jobs.Run(work) })
+	g.Go(func() error { return s.streams.Run(work) })
+	g.Go(func() error { return s.engine.Run(work) })
+	g.Go(func() error { return s.rates.Run(work) })
 	select {
 	case <-ctx.Done():
 	case <-failed.Done():
 	}
 	s.log.Info("stopping")
-	s.stop()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)
 	defer cancel()
+	// Sockets are told to connect again, which finds another server, while requests finish.
+	var told sync.WaitGroup
+	told.Go(func() {
+		if err := s.engine.Close(grace); err != nil {
+			s.log.Warn("a socket did not end in time", "err", err)
+		}
+	})
 	err := errors.Join(s.api.Shutdown(grace), s.beats.Shutdown(grace))
+	told.Wait()
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.log.Warn("some requests did not finish in time and were cut off", "grace", s.cfg.ShutdownGrace)
 		err = errors.Join(s.api.Close(), s.beats.Close())

@@ -7,17 +7,10 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/time/rate"
-
-	"github.com/openvantage/vantage/fault"
-	"github.com/openvantage/vantage/resolvers"
 )
 
 // sources finds out which network a request comes from. Addresses are neither stored nor
-// logged.
+// logged; of networks db.SaveRates keeps a hash for minutes.
 type sources struct{ proxies []netip.Prefix }
 
 func newSources(trusted []string) (*sources, error) {
@@ -71,34 +64,8 @@ func withSource(ctx context.Context, p netip.Prefix) context.Context {
 	return context.WithValue(ctx, sourceKey{}, p)
 }
 
-// registrations bounds how many probes one source can register. Each server process counts
-// for itself: it is a brake on floods, not a quota.
-type registrations struct {
-	perHour int
-	buckets *lru.Cache[netip.Prefix, *rate.Limiter]
-}
-
-func newRegistrations(perHour int) *registrations {
-	const remembered = 10_000 // sources; the longest unused are forgotten
-	c, _ := lru.New[netip.Prefix, *rate.Limiter](remembered)
-	return &registrations{perHour, c}
-}
-
-// spend takes one registration of the request's source. Staff is not counted.
-func (g *registrations) spend(ctx context.Context) error {
-	if resolvers.Principal(ctx).Staff() {
-		return nil
-	}
-	from, _ := ctx.Value(sourceKey{}).(netip.Prefix)
-	fresh := rate.NewLimiter(rate.Limit(float64(g.perHour)/time.Hour.Seconds()), g.perHour)
-	bucket, known, _ := g.buckets.PeekOrAdd(from, fresh)
-	if !known {
-		bucket = fresh
-	}
-	g.buckets.Get(from) // mark it used
-	if !bucket.Allow() {
-		wait := time.Hour / time.Duration(max(1, g.perHour))
-		return fault.New(fault.RateLimited, "Too many probes were registered from your network. Try again later.").After(wait)
-	}
-	return nil
+// sourceOf is the network that a request comes from; the zero Prefix when it is not known.
+func sourceOf(ctx context.Context) netip.Prefix {
+	p, _ := ctx.Value(sourceKey{}).(netip.Prefix)
+	return p
 }

@@ -16,36 +16,57 @@ func (s *Service) Here() (at events.Position, lag time.Duration) {
 	return events.Position{Seq: seq}, s.db.Now().Sub(time.UnixMicro(s.caughtUp.Load()))
 }
 
-// Follow calls each with every event that comes after the position, in order, until each
-// reports false or ctx ends; with nil, from now on. A slow caller falls behind and reads the
-// stored log; nobody waits for it. It fails with RESYNC when the log no longer reaches back
-// to the position, or never reached so far.
-func (s *Service) Follow(ctx context.Context, after *events.Position, each func(events.Event) bool) error {
-	seq, _ := s.tail.Head()
-	at := events.Position{Seq: seq}
-	if after != nil {
-		at = *after
-		if err := s.reachable(ctx, at); err != nil {
-			return err
+// Read returns a function that reads the log on from a position. Each call returns what there
+// is now, without waiting, and the place up to which that is complete: from memory where
+// that reaches back, otherwise a part of the stored log. It fails with RESYNC when the log no
+// longer reaches back to the position, or never reached so far. It is for one caller at a time.
+func (s *Service) Read(from events.Position) func(context.Context) ([]events.Event, events.Position, error) {
+	at, checked := from, false
+	return func(ctx context.Context) ([]events.Event, events.Position, error) {
+		if !checked {
+			if err := s.reachable(ctx, at); err != nil {
+				return nil, at, err
+			}
+			checked = true
 		}
-	}
-	for {
-		_, moved := s.tail.Head()
 		evs, head, ok := s.tail.After(at.Seq)
 		if !ok {
 			var err error
 			if evs, head, err = s.stored(ctx, at); err != nil {
-				return err
+				return nil, at, err
 			}
 		}
-		for _, e := range evs {
-			if !each(e) {
+		if n := len(evs); n > 0 {
+			at = evs[n-1].Position()
+		}
+		if head > at.Seq {
+			at = events.Position{Seq: head, RecordedAt: at.RecordedAt}
+		}
+		return evs, at, nil
+	}
+}
+
+// Follow calls each with the events that come after the position, in order and as many at a
+// time as there are, until each reports false or ctx ends; with nil, from now on. A slow
+// caller falls behind and reads the stored log; nobody waits for it. Events are shared and
+// must not be changed. It fails as Read does.
+func (s *Service) Follow(ctx context.Context, after *events.Position, each func([]events.Event) bool) error {
+	if after == nil {
+		seq, _ := s.tail.Head()
+		after = &events.Position{Seq: seq}
+	}
+	for next := s.Read(*after); ; {
+		head, moved := s.tail.Head()
+		evs, at, err := next(ctx)
+		switch {
+		case err != nil:
+			return err
+		case len(evs) > 0:
+			if !each(evs) {
 				return nil
 			}
-			at = e.Position()
-		}
-		at.Seq = max(at.Seq, head)
-		if !ok {
+			continue
+		case at.Seq < head:
 			continue
 		}
 		select {

@@ -51,9 +51,16 @@ func seqs(evs []events.Event) []int64 {
 	return out
 }
 
+// follow calls each with one event at a time.
+func follow(ctx context.Context, s *Service, after *events.Position, each func(events.Event) bool) error {
+	return s.Follow(ctx, after, func(evs []events.Event) bool {
+		return !slices.ContainsFunc(evs, func(e events.Event) bool { return !each(e) })
+	})
+}
+
 // upTo follows from a position until the event of that number, and returns the numbers met.
 func upTo(ctx context.Context, s *Service, after events.Position, last int64, each func(events.Event)) (got []int64, err error) {
-	err = s.Follow(ctx, &after, func(e events.Event) bool {
+	err = follow(ctx, s, &after, func(e events.Event) bool {
 		got = append(got, e.Seq)
 		if each != nil {
 			each(e)
@@ -108,7 +115,7 @@ func TestFollow(t *testing.T) {
 			runs[i].after = at.Seq
 			every.Go(func() {
 				seen := 0
-				err := s.Follow(ctx, &at, func(e events.Event) bool {
+				err := follow(ctx, s, &at, func(e events.Event) bool {
 					runs[i].got = append(runs[i].got, e.Seq)
 					if seen++; i%3 == 0 && seen == 1+i {
 						<-waiting // falls far behind
@@ -159,7 +166,7 @@ func TestFollow(t *testing.T) {
 		var one sync.WaitGroup
 		one.Go(func() {
 			defer close(met)
-			err := s.Follow(ctx, nil, func(e events.Event) bool {
+			err := follow(ctx, s, nil, func(e events.Event) bool {
 				got = e.Seq
 				return false
 			})
@@ -191,7 +198,7 @@ func TestFollow(t *testing.T) {
 		s := w.process()
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		if err := s.Follow(ended, nil, func(events.Event) bool { return true }); !errors.Is(err, context.Canceled) {
+		if err := follow(ended, s, nil, func(events.Event) bool { return true }); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -239,7 +246,7 @@ func TestFollowCannotGoOn(t *testing.T) {
 		w.happen(5)
 		s := w.process()
 		at := events.Position{Seq: 1000}
-		if err := s.Follow(ctx, &at, never); !fault.Is(err, fault.Resync) {
+		if err := follow(ctx, s, &at, never); !fault.Is(err, fault.Resync) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -290,7 +297,7 @@ func TestFollowCannotGoOn(t *testing.T) {
 		_, s, all, retention := passed(t)
 		retention()
 		at := events.Position{Seq: all[699] - 1}
-		if err := s.Follow(ctx, &at, never); !fault.Is(err, fault.Resync) {
+		if err := follow(ctx, s, &at, never); !fault.Is(err, fault.Resync) {
 			t.Errorf("got %v", err)
 		}
 		got, err := upTo(ctx, s, events.Position{Seq: all[699]}, all[1399], nil)

@@ -348,7 +348,7 @@ func TestFingerprintsReachEveryProcess(t *testing.T) {
 		}
 		for i, s := range servers {
 			// Told is loaded: the relay swaps before it announces.
-			err := s.Follow(ctx, &before, func(e events.Event) bool { return e.Kind != events.FingerprintsImported })
+			err := follow(ctx, s, &before, func(e events.Event) bool { return e.Kind != events.FingerprintsImported })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ package clienttest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -123,11 +124,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/graphql":
 		var op struct {
-			Query     string         `json:"query"`
-			Variables map[string]any `json:"variables"`
+			Query      string         `json:"query"`
+			DocumentID string         `json:"documentId"`
+			Variables  map[string]any `json:"variables"`
 		}
 		if err := d.Decode(&op); err != nil {
 			s.tb.Errorf("a request that is not JSON: %v", err)
+		}
+		if op.DocumentID != "" { // it holds none, like a server of another version
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"errors":[{"message":"PersistedQueryNotFound","extensions":{"code":"NOT_FOUND"}}]}`)
+			return
 		}
 		s.graphql(w, token, op.Query, op.Variables)
 	case "/heartbeat":

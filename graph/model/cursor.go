@@ -19,6 +19,7 @@ const (
 	CursorLog         = "log"
 	CursorProbe       = "probe"
 	CursorMeasurement = "measurement"
+	cursorSnapshot    = "snapshot"
 )
 
 // NewCursor names a place in a list of that kind.
@@ -68,6 +69,10 @@ func ParseLogCursor(cursor string) (p events.Position, err error) {
 	}
 	return p, nil
 }
+
+// SnapshotCursor names any place within a snapshot, which is no place in the log: who has only
+// a part of the state cannot continue with what comes after it, and gets the whole again.
+var SnapshotCursor = NewCursor(cursorSnapshot)
 
 // KeyTime writes an instant as a cursor's key, and as what the database compares it with.
 func KeyTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

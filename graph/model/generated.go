@@ -166,18 +166,51 @@ type HeartbeatPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
-// Limits of this server.
+// The limits that hold for you. What goes beyond one is refused as QUERY_TOO_COSTLY, INVALID or
+// RATE_LIMITED; the documents of our own pages are bounded by their cost alone.
 type Limits struct {
 	// The largest page of a connection.
 	PageSize int `json:"pageSize"`
 	// The largest document, in bytes.
 	DocumentBytes int `json:"documentBytes"`
+	// The most words, numbers, signs and comments of a document.
+	DocumentTokens int `json:"documentTokens"`
+	// How deep the fields of a document nest, through fragments, and lists and objects in its values.
+	DocumentDepth int `json:"documentDepth"`
+	// The most fields of a document with another name in the response.
+	DocumentAliases int `json:"documentAliases"`
+	// The most fields of the root of an operation.
+	DocumentRootFields int `json:"documentRootFields"`
+	// The most selections that are merged under one name in the response.
+	DocumentSelectionsPerKey int `json:"documentSelectionsPerKey"`
+	// The most fragments with a name in a document.
+	DocumentFragments int `json:"documentFragments"`
+	// The most uses of directives in a document.
+	DocumentDirectives int `json:"documentDirectives"`
+	// The most that one operation may cost, in points.
+	OperationCost int `json:"operationCost"`
+	// The most points that you have at once, see `rateLimit`.
+	PointsAtOnce int `json:"pointsAtOnce"`
+	// How many points come back each second, until you have all again.
+	PointsPerSecond float64 `json:"pointsPerSecond"`
+	// How many probes your network, an IPv4 /24 or an IPv6 /56, may register in an hour.
+	RegistrationsPerHour int `json:"registrationsPerHour"`
 	// The largest measurement body, in bytes.
 	MeasurementBytes int `json:"measurementBytes"`
 	// The most bodies in one batch.
 	BatchSize int `json:"batchSize"`
+	// The most websockets and event streams that you have at a time, on each server process.
+	Connections int `json:"connections"`
+	// How long you may take to send `connection_init` on a websocket, in seconds.
+	WebsocketInitSeconds int `json:"websocketInitSeconds"`
 	// The largest websocket message from a client, in bytes.
 	WebsocketMessageBytes int `json:"websocketMessageBytes"`
+	// How many messages you may send at once on one websocket, pings and pongs included.
+	WebsocketMessagesAtOnce int `json:"websocketMessagesAtOnce"`
+	// How many messages you may send each second on one websocket, in the long run.
+	WebsocketMessagesPerSecond int `json:"websocketMessagesPerSecond"`
+	// The most operations that run at a time on one websocket.
+	WebsocketOperations int `json:"websocketOperations"`
 }
 
 // A page of measurements.
@@ -336,6 +369,23 @@ type Pulse struct {
 	OccurredAt time.Time `json:"occurredAt"`
 	// How far this server's view of the log is behind the database, in milliseconds.
 	LagMs int `json:"lagMs"`
+}
+
+// What you may spend, in points. An operation costs what it asks for: the `@cost` of its fields and
+// types, times the items of a list by `@listSize`. All of it is taken before the operation runs, and
+// what was not used is given back; `extensions.cost` of a response tells both, and the header
+// `GraphQL-Cost: estimate` asks for the price alone. You pay as the owner of your token, or without one
+// together with your network, an IPv4 /24 or an IPv6 /56. Who has too few points left is refused as
+// RATE_LIMITED, with the time to wait.
+type RateLimit struct {
+	// The most points that you have at once.
+	Limit int `json:"limit"`
+	// How many are left, in whole points, once this operation is paid.
+	Remaining int `json:"remaining"`
+	// How many come back each second.
+	PerSecond float64 `json:"perSecond"`
+	// When you have all of them again, if you spend none meanwhile.
+	ResetAt time.Time `json:"resetAt"`
 }
 
 // What a new probe says of itself.

@@ -86,11 +86,26 @@ type ProbeStateChange struct {
 	Reason     string
 	Conflated  int
 	ProbeID    probe.ID
+
+	LoadProbe func() (*Probe, error) // finds the probe of that id
+}
+
+// ChangesState reports whether events of this kind change what a probe is displayed as.
+func ChangesState(k events.Kind) bool {
+	return k == events.Kind(probe.DisplayChanged) || k == events.Kind(probe.Registered)
+}
+
+// MergeStateChanges makes one change of the first and the last of several, of which so many
+// are left out.
+func MergeStateChanges(first, last *ProbeStateChange, left int) *ProbeStateChange {
+	out := *last
+	out.From, out.Conflated = first.From, left
+	return &out
 }
 
 // NewProbeStateChange reads a change from the log; false when the event is no such change.
 func NewProbeStateChange(e events.Event) (*ProbeStateChange, bool) {
-	if e.Kind != events.Kind(probe.DisplayChanged) && e.Kind != events.Kind(probe.Registered) {
+	if !ChangesState(e.Kind) {
 		return nil, false
 	}
 	c, err := e.Change()
@@ -110,10 +125,15 @@ func NewProbeStateChange(e events.Event) (*ProbeStateChange, bool) {
 	return out, true
 }
 
-// NewSnapshot is the present state of a probe as a change from nothing.
-func NewSnapshot(p db.Probe, at events.Position, now time.Time) *ProbeStateChange {
+// NewSnapshot is the present state of a probe as a change from nothing. Only the last of a
+// snapshot stands where the log can be continued.
+func NewSnapshot(p db.Probe, at events.Position, now time.Time, last bool) *ProbeStateChange {
+	cursor := SnapshotCursor
+	if last {
+		cursor = LogCursor(at)
+	}
 	return &ProbeStateChange{
-		Cursor: LogCursor(at), Seq: at.Seq, OccurredAt: p.StateSince, RecordedAt: now,
+		Cursor: cursor, Seq: at.Seq, OccurredAt: p.StateSince, RecordedAt: now,
 		To: p.State, Reason: "The present state.", ProbeID: p.ID,
 	}
 }

@@ -50,6 +50,18 @@ func UnmarshalCountryCode(v any) (country.Code, error) {
 	return country.Parse(s)
 }
 
+// MarshalCursor writes the cursor.
+func MarshalCursor(c string) graphql.Marshaler { return graphql.MarshalString(c) }
+
+// UnmarshalCursor reads any text; whoever uses it says whether it is a cursor. It fails with
+// INVALID.
+func UnmarshalCursor(v any) (string, error) {
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	return "", fault.New(fault.Invalid, "A Cursor is a text that you were given.")
+}
+
 // MarshalASN writes "AS44244".
 func MarshalASN(a network.ASN) graphql.Marshaler { return graphql.MarshalString(a.String()) }
 
