@@ -49,9 +49,9 @@ func (s *Server) caller(ctx context.Context) engine.Caller {
 func costOf(role access.Role) int {
 	switch role {
 	case access.Researcher:
-		return 50_000
-	case access.Operator, access.Admin:
 		return 100_000
+	case access.Operator, access.Admin:
+		return 200_000
 	case access.Public, access.Probe:
 	}
 	return engine.DefaultLimits.Cost
