@@ -151,8 +151,9 @@ func fill(b, part []byte, skip *int) []byte {
 	return append(b, part[:min(len(part), cap(b)-len(b))]...)
 }
 
-// A batch is what is written with one system call. Frames are copied into it: at the size of
-// our messages that costs less than a list of their parts.
+// A batch is what is written with one system call. Frames are copied into it: for 32 messages of
+// 400 bytes that takes half the time of a list of their parts, for 2 KB the same. Only a single
+// one of 60 KB would be better off with the list.
 type batch struct {
 	b     []byte
 	queue []frame // an empty one to begin with
