@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -125,7 +126,9 @@ func (s *site) bubble(tb testing.TB, config *http.Server) {
 		s.stop()
 		transport.CloseIdleConnections()
 		_ = config.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			tb.Error(err)
+		}
 	})
 }
 
