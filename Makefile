@@ -13,7 +13,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export HOME := $(CURDIR)/.cache/home
 endif
 
-.PHONY: help run test build web generate lint bench e2e fuzz tools clean
+.PHONY: help run test build web generate lint bench soak e2e fuzz tools clean
 
 help: ## Show this help
 	@awk -F ': ## | ## ' '/^[a-z0-9]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
@@ -68,12 +68,16 @@ export VANTAGE_SHARED ?= $(CURDIR)/../shared
 OONI := $(VANTAGE_SHARED)/data/ooni
 
 bench: build ## Measure how fast and how large things are
-	@echo "Measuring the parts: scoring on one core, then the flows on a durable database."
+	@echo "Measuring the parts: scoring on one core, the engine, then the flows on a durable database."
 	@GOMAXPROCS=1 go test -run '^$$' -bench . ./measurement
+	@go test -run '^$$' -bench 'Get|Price|Spend|HTTPNormal|Idle|Deliver' ./engine
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . ./service
 	@echo "Measuring the whole program."
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
 	go run ./e2e/bench $$(test -d $(OONI)/fingerprints && echo -fingerprints $(OONI)/fingerprints)
+
+soak: build ## Have 2,000 subscribers connect, stall, vanish and resume for ten minutes
+	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go run ./e2e/bench -soak 10m -subscribers 2000
 
 e2e: build ## Test the built program with a real browser and reference clients
 	@echo "Installing what the browser tests and the reference clients are run with."

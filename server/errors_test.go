@@ -11,6 +11,7 @@ import (
 	"go/token"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +72,27 @@ func TestCodes(t *testing.T) {
 			}
 		}
 		equal(t, got, want)
+	})
+
+	t.Run("the schema and the manual have the same codes", func(t *testing.T) {
+		t.Parallel()
+		manual, err := os.ReadFile("../README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		inSchema := map[fault.Code]bool{}
+		data := worlds["where all is well"].ask(t, "", `{ __type(name: "ErrorCode") { enumValues { name } } }`, nil)
+		for _, v := range list(t, data, "__type", "enumValues") {
+			inSchema[fault.Code(str(t, v, "name"))] = true
+		}
+		for _, c := range codes(t) {
+			ofDocument := c == fault.ParseFailed || c == fault.ValidationFailed // never a user error
+			if inSchema[c] == ofDocument || !strings.Contains(string(manual), "`"+string(c)+"`") {
+				t.Errorf("%s is missing", c)
+			}
+			delete(inSchema, c)
+		}
+		equal(t, inSchema, map[fault.Code]bool{})
 	})
 
 	for name, w := range worlds {

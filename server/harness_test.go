@@ -41,6 +41,7 @@ type api struct {
 	http *http.Client
 	logs *logs
 	dsn  string
+	stop func() error // ends Serve, and is what it returns
 }
 
 // logs collects what the server logs.
@@ -115,10 +116,13 @@ func (a *api) run(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.Serve(ctx) }()
+	a.stop = sync.OnceValue(func() error {
+		stop()
+		return <-stopped
+	})
 	t.Cleanup(func() {
 		a.http.CloseIdleConnections()
-		stop()
-		if err := <-stopped; err != nil {
+		if err := a.stop(); err != nil {
 			t.Errorf("the server stopped with %v", err)
 		}
 		a.sql.Close()

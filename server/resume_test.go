@@ -180,7 +180,7 @@ func (w *activity) record(t *testing.T, p promise, origin string) []string {
 }
 
 // pace is how fast things happen while readers come and go.
-const pace = 5 * time.Millisecond
+const pace = 15 * time.Millisecond
 
 // goOn has things happen until done is closed.
 func (w *activity) goOn(t *testing.T, done <-chan struct{}) {
