@@ -596,7 +596,8 @@ func (doc *document) price(op *ast.OperationDefinition, vars map[string]any, l L
 	p.steps = p.plan.evaluate(vars)
 	p.requested = max(p.plan.total.value(p.steps), operationPoints)
 	if p.requested > l.Cost {
-		return p, excess("The operation costs %d points, more than %d. Ask for smaller pages, or in parts.", p.requested, l.Cost)
+		return p, fault.New(fault.QueryTooCostly, "The operation costs %d points, more than %d. Ask for smaller pages, or in parts.", p.requested, l.Cost).
+			At("query").With("cost", int64(p.requested)).With("limit", int64(l.Cost))
 	}
 	return p, nil
 }
@@ -661,7 +662,7 @@ func Produced(ctx context.Context, bytes int) error {
 	if t == nil || t.produced.Add(int64(bytes)) <= producedBytes {
 		return nil
 	}
-	return fault.New(fault.QueryTooCostly, "The values that you ask for add up to more than %d MiB. Ask for fewer at a time.", producedBytes>>20)
+	return fault.New(fault.QueryTooCostly, "The values that you ask for add up to more than %d MiB. Ask for fewer at a time.", producedBytes>>20).With("limit", producedBytes)
 }
 
 // extensions is the `extensions` of a response: what was asked, and what it came to. The limit

@@ -198,7 +198,7 @@ func (e *Engine) read(w http.ResponseWriter, r *http.Request) (req *Request, sta
 }
 
 func (e *Engine) documentTooLarge() error {
-	return fault.New(fault.QueryTooCostly, "The document is larger than %d bytes. Send values as variables.", e.opt.DocumentBytes)
+	return fault.New(fault.QueryTooCostly, "The document is larger than %d bytes. Send values as variables.", e.opt.DocumentBytes).With("limit", int64(e.opt.DocumentBytes))
 }
 
 var errQueryString = fault.New(fault.Invalid,

@@ -143,7 +143,8 @@ func (l *Ledger) Spend(p Payer, points float64) (Balance, error) {
 	case points <= 0:
 		return l.Balance(p), nil
 	case !(points <= p.Burst):
-		return l.Balance(p), fault.New(fault.QueryTooCostly, "This costs %.0f points, and you can have %.0f at once. Ask for less.", points, p.Burst)
+		return l.Balance(p), fault.New(fault.QueryTooCostly, "This costs %.0f points, and you can have %.0f at once. Ask for less.", points, p.Burst).
+			With("cost", int64(math.Ceil(points))).With("limit", int64(p.Burst))
 	}
 	at, now := l.now()
 	takes, whole := p.takes(points), p.takes(p.Burst)
@@ -159,7 +160,7 @@ func (l *Ledger) Spend(p Payer, points float64) (Balance, error) {
 	if wait := owed + takes - whole; wait > 0 {
 		b.asked = true
 		return p.balance(at, owed), fault.New(fault.RateLimited, "This costs %.0f points, and you have too few left. Wait, or ask for less.", points).
-			After(time.Duration(wait))
+			After(time.Duration(wait)).With("cost", int64(math.Ceil(points))).With("limit", int64(p.Burst))
 	}
 	b.fullAt = now + owed + takes
 	b.untold += takes

@@ -45,7 +45,7 @@ func (r *Request) named() bool { return r.DocumentID != "" || r.Extensions["pers
 // memory. Our decision: a full batch of submissions has some 300.
 const maxValues = 20_000
 
-var errValues = fault.New(fault.QueryTooCostly, "The request has more than %d values in its lists and objects. Ask in parts.", maxValues)
+var errValues = fault.New(fault.QueryTooCostly, "The request has more than %d values in its lists and objects. Ask in parts.", maxValues).With("limit", maxValues)
 
 // decode reads one JSON value and nothing after it. Numbers stay as they were written: a float
 // would lose some of 64 bits.

@@ -61,8 +61,9 @@ type shape struct {
 	nodes                                                                     int // of the parsed document
 }
 
-func excess(format string, args ...any) error {
-	return fault.New(fault.QueryTooCostly, format, args...).At("query")
+// excess is a document over a limit, which the format names.
+func excess(format string, limit int) *fault.Error {
+	return fault.New(fault.QueryTooCostly, format, limit).At("query").With("limit", int64(limit))
 }
 
 // within compares a shape with limits. It fails with QUERY_TOO_COSTLY, naming the limit.
@@ -118,7 +119,7 @@ func outline(text string, l Limits) (*ast.QueryDocument, shape, error) {
 		return nil, s, err
 	}
 	if !o.merge(doc) {
-		return nil, s, excess("The fragments of the document are too entangled. Use fewer of them within each other.")
+		return nil, s, fault.New(fault.QueryTooCostly, "The fragments of the document are too entangled. Use fewer of them within each other.").At("query")
 	}
 	return doc, s, s.within(l)
 }
@@ -344,9 +345,9 @@ func (l Limits) bounded(variables map[string]any) error {
 	left := mostValues
 	switch {
 	case !fits(variables, l.Depth, &left):
-		return fault.New(fault.QueryTooCostly, "The variables nest more than %d levels.", l.Depth).At("variables")
+		return fault.New(fault.QueryTooCostly, "The variables nest more than %d levels.", l.Depth).At("variables").With("limit", int64(l.Depth))
 	case left < 0:
-		return fault.New(fault.QueryTooCostly, "The variables have more than %d values. Ask in parts.", mostValues).At("variables")
+		return fault.New(fault.QueryTooCostly, "The variables have more than %d values. Ask in parts.", mostValues).At("variables").With("limit", mostValues)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ const (
 	maxHeld = 5000
 	// groupsWait is when to come back to an engine that has too many groups.
 	groupsWait = 30 * time.Second
+	// lagWait is how long a reader waits for a log that is behind.
+	lagWait = 10 * time.Millisecond
 	// replays is how many subscriptions read the log at a time; the others wait.
 	replays = 64
 )
@@ -177,6 +179,12 @@ func (s *subscription) read(x *execution) gqlerror.List {
 		}
 		if joined, errs := s.join(through, x); joined {
 			return errs
+		}
+		if len(items) == 0 { // the group is ahead of what this process has heard of
+			select {
+			case <-time.After(lagWait):
+			case <-x.ctx.Done():
+			}
 		}
 	}
 }

@@ -323,7 +323,7 @@ func (s *socket) subscribe(id string, payload json.RawMessage) {
 		case known:
 			s.shut(closeDuplicate, "Subscriber for "+cut(id, maxControl-2-len("Subscriber for  already exists"))+" already exists")
 		default:
-			s.reply(errorFrame(id, e.present(s.ctx, fault.New(fault.RateLimited, "There may be %d operations at a time on a socket. Complete some.", limit))))
+			s.reply(errorFrame(id, e.present(s.ctx, fault.New(fault.RateLimited, "There may be %d operations at a time on a socket. Complete some.", limit).With("limit", int64(limit)))))
 		}
 		return
 	}

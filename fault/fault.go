@@ -9,6 +9,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -32,12 +33,15 @@ const (
 )
 
 // An Error is a failure with a code. Message is one or two sentences for a person, without
-// anything that is not theirs to see. RetryAfter is zero where waiting does not help.
+// anything that is not theirs to see. RetryAfter is zero where waiting does not help. Numbers
+// are what a program may want of the message: `cost` and `limit` of what is too much, `from`
+// and `to` of the log where it cannot be continued.
 type Error struct {
 	Code       Code
 	Message    string
 	Field      string
 	RetryAfter time.Duration
+	Numbers    map[string]int64
 	cause      error
 }
 
@@ -71,6 +75,17 @@ func (e *Error) At(field string) *Error {
 func (e *Error) After(d time.Duration) *Error {
 	c := *e
 	c.RetryAfter = d
+	return &c
+}
+
+// With returns a copy of e that has the number as well.
+func (e *Error) With(name string, n int64) *Error {
+	c := *e
+	c.Numbers = maps.Clone(e.Numbers)
+	if c.Numbers == nil {
+		c.Numbers = map[string]int64{}
+	}
+	c.Numbers[name] = n
 	return &c
 }
 

@@ -77,7 +77,7 @@ func (s *Server) safe(ctx context.Context, err error) *fault.Error {
 		s.log.Warn("a request failed", "code", f.Code, "err", f, "request", idOf(ctx))
 	}
 	said := fault.New(f.Code, "%s", f.Message)
-	said.Field, said.RetryAfter = f.Field, f.RetryAfter
+	said.Field, said.RetryAfter, said.Numbers = f.Field, f.RetryAfter, f.Numbers
 	return said
 }
 
@@ -88,6 +88,9 @@ func extensions(f *fault.Error) map[string]any {
 	}
 	if f.RetryAfter > 0 {
 		e["retryAfter"] = f.RetrySeconds()
+	}
+	for name, n := range f.Numbers {
+		e[name] = n
 	}
 	return e
 }

@@ -31,6 +31,7 @@ type failure struct {
 	token     string
 	code      fault.Code
 	field     string
+	numbers   []string    // that it has beside
 	wait      bool        // it says when to come back
 	runs      bool        // it began, so that there is data, if only null
 	status    int         // over HTTP, of application/graphql-response+json
@@ -169,6 +170,13 @@ func (w world) provoke(t *testing.T, f failure, by transport) {
 	} else if f.wait {
 		want["retryAfter"] = wait
 	}
+	for _, name := range f.numbers {
+		n, ok := e.Extensions[name].(float64)
+		if !ok || n < 1 {
+			t.Errorf("%s is %v", name, e.Extensions[name])
+		}
+		want[name] = n
+	}
 	if f.code == fault.Internal {
 		told, _ := e.Extensions["requestId"].(string)
 		if told == "" || id != "" && told != id {
@@ -284,10 +292,10 @@ func soundWorld(t *testing.T) world {
 			name: "what needs another token", document: activateAlone, variables: object{"id": p.id}, token: p.secret,
 			code: fault.Forbidden, runs: true, status: 200,
 		},
-		{name: "a deep document", document: strings.Repeat("{ a ", 16) + strings.Repeat("}", 16), code: fault.QueryTooCostly, field: "query", status: 400},
+		{name: "a deep document", document: strings.Repeat("{ a ", 16) + strings.Repeat("}", 16), code: fault.QueryTooCostly, field: "query", numbers: []string{"limit"}, status: 400},
 		{
 			name: "a dear document", document: strings.Repeat("{ probes(first: 100) { edges { node { country ", 3) + "{ code }" + strings.Repeat(" } } } }", 3),
-			code: fault.QueryTooCostly, field: "query", status: 400,
+			code: fault.QueryTooCostly, field: "query", numbers: []string{"cost", "limit"}, status: 400,
 		},
 		{name: "no document", document: "{ probes(first: }", code: fault.ParseFailed, status: 400},
 		{name: "an unknown field", document: "{ nothing }", code: fault.ValidationFailed, status: 400},
@@ -301,7 +309,7 @@ func soundWorld(t *testing.T) world {
 		},
 		{
 			name: "a cursor of what is gone", document: resumeChanges, variables: object{"after": first}, by: subscriptionTransports,
-			code: fault.Resync,
+			code: fault.Resync, numbers: []string{"from", "to"},
 		},
 	}}
 }
@@ -313,8 +321,8 @@ func poorWorld(t *testing.T) world {
 	for a.do(t, "", "{ viewer { role } }", nil).Status != http.StatusTooManyRequests {
 	}
 	return world{a, []failure{
-		{name: "a query", document: "{ viewer { role } }", code: fault.RateLimited, wait: true, status: 429},
-		{name: "a subscription", document: resumeChanges, by: subscriptionTransports, code: fault.RateLimited, wait: true},
+		{name: "a query", document: "{ viewer { role } }", code: fault.RateLimited, wait: true, numbers: []string{"cost", "limit"}, status: 429},
+		{name: "a subscription", document: resumeChanges, by: subscriptionTransports, code: fault.RateLimited, wait: true, numbers: []string{"cost", "limit"}},
 	}}
 }
 

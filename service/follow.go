@@ -82,17 +82,22 @@ func (s *Service) reachable(ctx context.Context, at events.Position) error {
 	if err != nil {
 		return err
 	}
-	if at.Seq < floor {
-		return fault.New(fault.Resync, "The log no longer reaches back to this cursor. Load the present state and continue from its cursor.")
-	}
-	if seq, _ := s.tail.Head(); at.Seq <= seq {
+	seq, _ := s.tail.Head()
+	if at.Seq >= floor && at.Seq <= seq {
 		return nil
 	}
 	head, err := s.db.LogHead(ctx)
-	if err == nil && at.Seq > head.Seq {
-		err = fault.New(fault.Resync, "This cursor lies beyond the end of the log. Load the present state and continue from its cursor.")
+	if err != nil {
+		return err
 	}
-	return err
+	gone := fault.New(fault.Resync, "The log no longer reaches back to this cursor. Load the present state and continue from its cursor.")
+	switch {
+	case at.Seq > head.Seq:
+		gone = fault.New(fault.Resync, "This cursor lies beyond the end of the log. Load the present state and continue from its cursor.")
+	case at.Seq >= floor:
+		return nil
+	}
+	return gone.With("from", floor).With("to", head.Seq)
 }
 
 // stored reads a part of the stored log, and says up to where it is complete.
