@@ -253,6 +253,11 @@ func (e *Engine) readBody(w http.ResponseWriter, r *http.Request) (*Request, int
 	case err != nil:
 		return nil, http.StatusBadRequest, fault.New(fault.Invalid, "The request was cut off.")
 	}
+	// Decoding a long text costs more than all else, so what is too long in any case is not: a
+	// character is six bytes at most as it is written.
+	if _, n := survey(*b); n > 6*e.opt.DocumentBytes {
+		return nil, http.StatusRequestEntityTooLarge, e.documentTooLarge()
+	}
 	req, err := parseRequest(*b)
 	return req, http.StatusBadRequest, err
 }

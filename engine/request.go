@@ -50,8 +50,8 @@ var errValues = fault.New(fault.QueryTooCostly, "The request has more than %d va
 // decode reads one JSON value and nothing after it. Numbers stay as they were written: a float
 // would lose some of 64 bits.
 func decode(b []byte, to any) error {
-	switch {
-	case values(b) > maxValues:
+	switch n, _ := survey(b); {
+	case n > maxValues:
 		return errValues
 	case !Exact(b):
 		return errRequest
@@ -67,29 +67,39 @@ func decode(b []byte, to any) error {
 	return nil
 }
 
-// values is no less than how many values JSON has: each is the first of the text, of a list or of an
-// object, or stands behind a comma. It stops counting above maxValues.
-func values(b []byte) int {
-	n := 1
-	for n <= maxValues {
+// survey looks at JSON without decoding it: how many values it has, or more, and how
+// long the text of a `query` of the outermost object is, as it is written. A value is the first of
+// the text, of a list or of an object, or stands behind a comma. It stops above maxValues.
+func survey(b []byte) (values, query int) {
+	values = 1
+	depth, name := 0, []byte(nil)
+	for values <= maxValues {
 		text := bytes.IndexByte(b, '"')
 		outside := b
 		if text >= 0 {
 			outside = b[:text]
 		}
 		for _, c := range outside {
-			if c == ',' || c == '[' || c == '{' {
-				n++
+			switch c {
+			case '[', '{':
+				depth++
+				values++
+			case ']', '}':
+				depth--
+			case ',':
+				values++
+				name = nil
 			}
 		}
 		if text < 0 {
 			break
 		}
 		b = b[text+1:]
+		begin := b
 		for inside := true; inside; {
 			i := bytes.IndexByte(b, '"')
 			if i < 0 {
-				return n
+				return values, query
 			}
 			run := 0
 			for run < i && b[i-1-run] == '\\' {
@@ -98,8 +108,16 @@ func values(b []byte) int {
 			inside = run%2 == 1 // the quote is escaped, and of the text
 			b = b[i+1:]
 		}
+		said := begin[:len(begin)-len(b)-1]
+		switch {
+		case depth != 1:
+		case name == nil:
+			name = said
+		case bytes.EqualFold(name, []byte("query")):
+			query = max(query, len(said))
+		}
 	}
-	return n
+	return values, query
 }
 
 // Exact reports whether the strings of this JSON can be decoded without loss. The decoder puts

@@ -108,7 +108,7 @@ func TestValues(t *testing.T) {
 			}
 			var again any
 			_ = json.Unmarshal(b, &again)
-			if got, there := values(b), count(again); got < there || got > 2*there {
+			if got, there := counted(b), count(again); got < there || got > 2*there {
 				t.Fatalf("%s has %d values, counted as %d", b, there, got)
 			}
 		})
@@ -179,4 +179,21 @@ func FuzzParseRequest(f *testing.F) {
 			t.Error("the request shares memory with the body")
 		}
 	})
+}
+
+func TestSurvey(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][2]int{
+		``: {1, 0}, `{"query": "{ping}"}`: {2, 6}, `{"a": ["query", "{ping}"], "Query" : "ab\"c"}`: {5, 5}, `{"variables": {"query": "{ping}"}}`: {3, 0},
+		`["query", "x"]`: {3, 0}, `{"a": "query", "query": "xy"}`: {3, 2}, `{"query": "x`: {2, 0}, `{"query": {"query": "x"}}`: {3, 0}, `{"query":"\\"}`: {2, 2},
+	} {
+		if values, query := survey([]byte(text)); values != want[0] || query != want[1] {
+			t.Errorf("%s has %d values and a query of %d bytes, want %v", text, values, query, want)
+		}
+	}
+}
+
+func counted(b []byte) int {
+	n, _ := survey(b)
+	return n
 }

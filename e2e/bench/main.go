@@ -29,7 +29,7 @@ type bench struct {
 	probes       int           // that send one heartbeat a second
 	crowd        int           // subscribers at once at most; others of the measurements are a half and a tenth
 	length       time.Duration // of each load
-	idle         time.Duration // at most, before memory is measured: the runtime collects every two minutes at least
+	idle         time.Duration // at most, until memory is measured
 	soak         time.Duration // of the soak; 0 is none
 	subscribers  int           // of the soak
 
@@ -77,7 +77,7 @@ func command() error {
 	flag.IntVar(&b.probes, "probes", 1000, "probes that send one heartbeat a second")
 	flag.IntVar(&b.crowd, "crowd", 10_000, "subscribers at once at most")
 	flag.DurationVar(&b.length, "for", 15*time.Second, "how long to load the server, each time")
-	flag.DurationVar(&b.idle, "idle", 150*time.Second, "how long subscribers are idle at most before their memory is measured")
+	flag.DurationVar(&b.idle, "idle", 4*time.Minute, "how long subscribers are idle at most before their memory is measured")
 	flag.DurationVar(&b.soak, "soak", 0, "soak the server for so long instead, and fail when it does not stand it")
 	flag.IntVar(&b.subscribers, "subscribers", 2000, "subscribers of the soak")
 	which := flag.String("parts", strings.Join(names, ","), "what to measure")

@@ -117,6 +117,30 @@ func (p *process) settled(ctx context.Context) (mb float64, err error) {
 	return mb, nil
 }
 
+// quiet is as long as Go's runtime waits for garbage, less what a look takes: then it collects anyway.
+const quiet = 110 * time.Second
+
+// collected waits until the runtime has collected because nothing went on, which is when it gives back
+// what it does not need, and for patience at most.
+func (p *process) collected(ctx context.Context, patience time.Duration) error {
+	last := 0.0
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		f, err := p.figures(ctx)
+		if err != nil {
+			return err
+		}
+		now := f["go_memstats_last_gc_time_seconds"]
+		if last > 0 && now-last > quiet.Seconds() {
+			return nil
+		}
+		last = now
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // resident is the memory of the server process, without PostgreSQL, in MB.
 func (p *process) resident() (float64, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

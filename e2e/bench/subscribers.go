@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/openvantage/vantage/client"
 )
 
@@ -437,7 +439,7 @@ func (b *bench) memory(ctx context.Context) error {
 					return err
 				}
 			}
-			progress("%d subscribers connect, and %d to the stock peer.", n[0], n[1])
+			progress("%d subscribers connect, %d to the stock peer, and wait.", n[0], n[1])
 			began := time.Now()
 			err := ours.with(ctx, n[0], func(_ *crowd, a *audience) error {
 				took[0], began = time.Since(began), time.Now()
@@ -477,39 +479,24 @@ func (b *bench) memory(ctx context.Context) error {
 	})
 }
 
-// meanwhile waits until the runtimes of idle servers have collected garbage and given back what they do
-// not need, and measures documents in that time: that needs the machine, and they do not.
+// meanwhile waits until idle servers have settled, and measures documents in that time: that needs
+// the machine, and they do not.
 func (b *bench) meanwhile(ctx context.Context, servers []*stage) error {
-	began := time.Now()
+	idle, ctx := errgroup.WithContext(ctx)
+	for _, st := range servers {
+		idle.Go(func() error {
+			if err := st.collected(ctx, b.idle); err != nil {
+				return err
+			}
+			_, err := st.settled(ctx)
+			return err
+		})
+	}
 	if slices.Contains(b.parts, "documents") {
 		b.done = append(b.done, "documents")
-		if err := b.documents(ctx); err != nil {
-			return err
-		}
+		idle.Go(func() error { return b.documents(ctx) })
 	}
-	progress("Waiting until everything is idle.")
-	if err := pause(ctx, b.idle/2-time.Since(began)); err != nil { // what connecting left may be collected at once
-		return err
-	}
-	for _, st := range servers {
-		before := -1.0
-		err := eventually(ctx, b.idle, "it collects", func() bool {
-			f, err := st.figures(ctx)
-			if before < 0 && err == nil {
-				before = f["go_gc_duration_seconds_count"]
-			}
-			return err == nil && f["go_gc_duration_seconds_count"] > before || time.Since(began) > b.idle
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, st := range servers {
-		if _, err := st.settled(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return idle.Wait()
 }
 
 // stalled measures what the others notice of a subscriber who does not read, and who comes
