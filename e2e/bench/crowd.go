@@ -28,9 +28,10 @@ type crowd struct {
 	stopped chan struct{}
 	work    sync.WaitGroup // that must end before close
 
-	mu    sync.Mutex
-	seats []*member // by the number that epoll has for them; nil is free
-	free  []int32
+	mu      sync.Mutex
+	seats   []*member // by the number that epoll has for them; nil is free
+	control [64]byte  // of the last read
+	free    []int32
 }
 
 // gather makes a crowd without members, for a server at an IPv4 address. close must be called
@@ -153,6 +154,9 @@ func (m *member) introduce() error {
 		if err := syscall.SetsockoptTimeval(m.fd, syscall.SOL_SOCKET, option, &timeout); err != nil {
 			return err
 		}
+	}
+	if err := syscall.SetsockoptInt(m.fd, syscall.SOL_SOCKET, syscall.SO_TIMESTAMPNS, 1); err != nil {
+		return err
 	}
 	if m.small {
 		if err := syscall.SetsockoptInt(m.fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096); err != nil {
@@ -338,7 +342,7 @@ func (m *member) read(buffer []byte, over bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for more := true; more && m.fd >= 0 && !m.away; {
-		n, err := syscall.Read(m.fd, buffer)
+		n, control, _, _, err := syscall.Recvmsg(m.fd, buffer, m.crowd.control[:], 0)
 		more = over || n == len(buffer)
 		switch {
 		case errors.Is(err, syscall.EINTR):
@@ -350,9 +354,19 @@ func (m *member) read(buffer []byte, over bool) {
 		case n == 0:
 			m.end(abnormal, "hung up")
 		default:
-			m.parse(buffer[:n], time.Now())
+			m.parse(buffer[:n], arrival(m.crowd.control[:control]))
 		}
 	}
+}
+
+// arrival is when the last of what was read reached the socket, by the kernel: the crowd itself is late, because
+// it is many on the machine of the server that it measures.
+func arrival(control []byte) time.Time {
+	const header = 16 // of a control message: length, level, type
+	if len(control) < header+16 || binary.NativeEndian.Uint32(control[12:]) != syscall.SCM_TIMESTAMPNS {
+		return time.Now()
+	}
+	return time.Unix(int64(binary.NativeEndian.Uint64(control[header:])), int64(binary.NativeEndian.Uint64(control[header+8:])))
 }
 
 // parse takes the frames in b that are complete, and keeps the rest.
