@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,16 +22,8 @@ type serveCommand struct {
 	Demo bool `help:"Also play a small simulated network, and say what to try."`
 }
 
-// garbage is how much of it there may be, in percent of what lives, unless GOGC says otherwise. A
-// server that holds thousands of idle sockets should not keep as much memory again for what is gone:
-// with Go's 100 it takes 14 kB for each of them, so 11.
-const garbage = 50
-
 // Run serves until it is told to stop.
 func (c *serveCommand) Run(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	log := logger(c.Config)
 	if c.ClockRate != 1 {
 		log.Warn("the clock runs fast: this is a simulation", "rate", c.ClockRate)
