@@ -102,7 +102,10 @@ func (h *history) pass(d time.Duration, heard ...probe.ID) {
 			h.check(err)
 			rows = append(rows, db.Conduct{ProbeID: id, ReceivedAt: h.clock(), MeasuredAt: h.clock(), Conduct: measurement.Conduct{Names: []uint64{1}, Addresses: []uint64{1}}})
 		}
-		h.check(h.db.Write(ctx, func(tx *db.Tx) error { return tx.InsertConduct(ctx, rows) }))
+		h.check(h.db.Write(ctx, func(tx *db.Tx) error {
+			tx.InsertConduct(rows)
+			return nil
+		}))
 		_, err := h.s.Sweep(ctx)
 		h.check(err)
 		_, err = h.s.ScoreQuality(ctx)
@@ -116,6 +119,7 @@ type unread struct{}
 
 func (unread) Heartbeat(string, time.Duration) {}
 func (unread) Submission(string)               {}
+func (unread) Refused(string)                  {}
 func (unread) Scored(time.Duration)            {}
 func (unread) Relayed(time.Duration)           {}
 

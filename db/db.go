@@ -47,6 +47,8 @@ type Tx struct {
 	Now        time.Time
 	pgx        pgx.Tx
 	queue      *QueueClient
+	pending    pgx.Batch // statements that can wait for the commit, and are sent with the log's
+	rollup     []RollupChange
 	events     []events.Event
 	heartbeats []events.Heartbeat
 }

@@ -28,14 +28,22 @@ const skew = 10 * time.Minute
 // Append adds events to the log, in this order, when the transaction commits.
 func (t *Tx) Append(evs ...events.Event) { t.events = append(t.events, evs...) }
 
-// flush takes the lock, numbers and writes what was appended, and wakes the readers: three
-// statements in one round trip, with nothing but the commit after them, so that the lock is
-// held as short as can be.
+// flush writes what waits for the commit, then takes the lock, numbers and writes what was
+// appended, and wakes the readers: all in one round trip, with nothing but the commit after it, so
+// that the lock, and before it the rows of the rollup, are held as short as can be.
 func (t *Tx) flush(ctx context.Context) error {
-	if len(t.events) == 0 && len(t.heartbeats) == 0 {
+	b := &t.pending
+	t.queueRollup(b)
+	if len(t.events) > 0 || len(t.heartbeats) > 0 {
+		t.queueLog(b)
+	}
+	if b.Len() == 0 {
 		return nil
 	}
-	b := &pgx.Batch{}
+	return translate(t.q.SendBatch(ctx, b).Close())
+}
+
+func (t *Tx) queueLog(b *pgx.Batch) {
 	b.Queue("select pg_advisory_xact_lock($1)", int64(logLock))
 	if len(t.heartbeats) > 0 {
 		t.queueHeartbeats(b)
@@ -44,7 +52,6 @@ func (t *Tx) flush(ctx context.Context) error {
 		t.queueEvents(b)
 	}
 	b.Queue("select pg_notify($1, '')", channel)
-	return translate(t.q.SendBatch(ctx, b).Close())
 }
 
 func (t *Tx) queueEvents(b *pgx.Batch) {
@@ -53,7 +60,10 @@ func (t *Tx) queueEvents(b *pgx.Batch) {
 	asn, payload, rule, version := make([]int64, n), make([]string, n), make([]string, n), make([]int32, n)
 	caused := make([]string, n) // as PostgreSQL writes arrays: those of an array must have one length
 	for i, e := range t.events {
-		caused[i] = "{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(e.CausedBy), " ", ","), "[]") + "}"
+		caused[i] = "{}"
+		if len(e.CausedBy) > 0 {
+			caused[i] = "{" + strings.Trim(strings.ReplaceAll(fmt.Sprint(e.CausedBy), " ", ","), "[]") + "}"
+		}
 		occurred[i], kind[i], subject[i], cc[i] = e.OccurredAt, string(e.Kind), e.Subject, string(e.Country)
 		asn[i], payload[i], rule[i], version[i] = int64(e.ASN), "{}", e.RuleID, int32(e.RuleVersion)
 		if e.Payload != nil {

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -91,6 +92,9 @@ const measurementColumns = `received_at, country, uid, started_at, test_started_
 // visibleColumns are read beside the row, for the privacy rule.
 const visibleColumns = `coalesce((select ` + peers + ` from probe p where p.id = m.probe_id), 0),
 	coalesce((select p.asn from probe p where p.id = m.probe_id), 0)`
+
+// measurementFields are how many columns an insert writes: measurementColumns, and sort_at.
+var measurementFields = len(columns(measurementColumns)) + 1
 
 const measurementSelect = "select " + measurementColumns + ", " + visibleColumns + " from measurement m"
 
@@ -268,18 +272,73 @@ func (r reader) MeasurementsByUID(ctx context.Context, uids []measurement.ID) (m
 	return out, err
 }
 
-// InsertMeasurement stores a scored measurement.
-func (t *Tx) InsertMeasurement(ctx context.Context, m Measurement) error {
-	return t.exec(ctx, "insert into measurement (sort_at, "+measurementColumns+`)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-			$24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43)`,
-		m.SortAt(), m.ReceivedAt, m.Country, m.UID, null(m.StartedAt), null(m.TestStartedAt), m.TestRuntime, int64(m.ASN),
-		known(int64(m.ResolverASN)), m.ReportID, m.Input, m.Domain, m.TestName, m.TestVersion, m.Platform, m.Architecture,
-		m.SoftwareName, m.SoftwareVersion, m.EngineName, m.EngineVersion, m.TestHelperAddress, m.TestHelperType,
-		m.OONIRunLinkID, m.Verified, m.Anomaly, m.Confirmed, m.Failure, m.BlockingType, []byte(m.Scores), m.ScoringProblem,
-		m.ScorerVersion, known(m.FingerprintVersion), m.Provenance, known(m.ProbeID), m.BodySize, m.BodySHA256[:],
-		m.Stamp.ProbeFlapping, m.Stamp.ProbeSuspended, m.Stamp.ProbeWarmup, m.Stamp.EligibleForAnomalyScoring, m.Stamp.MaxTier,
-		m.Outcome, evidenceJSON(m.Evidence))
+// InsertMeasurements stores scored measurements. CONFLICT when one has the uid of another.
+func (t *Tx) InsertMeasurements(ctx context.Context, all ...Measurement) error {
+	if len(all) == 0 {
+		return nil
+	}
+	rows := newCopyIn(1024 * len(all))
+	for i := range all {
+		all[i].copyTo(rows)
+	}
+	return t.copyIn(ctx, "measurement", "sort_at, "+measurementColumns, rows)
+}
+
+// copyTo writes sort_at and measurementColumns.
+func (m *Measurement) copyTo(c *copyIn) {
+	c.row(measurementFields)
+	c.time(m.SortAt())
+	c.time(m.ReceivedAt)
+	c.text(string(m.Country))
+	c.text(string(m.UID))
+	c.time(m.StartedAt)
+	c.time(m.TestStartedAt)
+	if m.TestRuntime == nil {
+		c.null()
+	} else {
+		c.int8(int64(math.Float64bits(*m.TestRuntime)))
+	}
+	c.int8(int64(m.ASN))
+	c.known(int64(m.ResolverASN))
+	for _, s := range []string{
+		m.ReportID, m.Input, m.Domain, m.TestName, m.TestVersion, m.Platform, m.Architecture, m.SoftwareName,
+		m.SoftwareVersion, m.EngineName, m.EngineVersion, m.TestHelperAddress, m.TestHelperType,
+	} {
+		c.text(s)
+	}
+	if m.OONIRunLinkID == nil {
+		c.null()
+	} else {
+		c.int8(*m.OONIRunLinkID)
+	}
+	c.text(string(m.Verified))
+	c.bool(m.Anomaly)
+	c.bool(m.Confirmed)
+	c.bool(m.Failure)
+	c.text(m.BlockingType)
+	c.bytes(m.Scores)
+	c.text(m.ScoringProblem)
+	c.text(m.ScorerVersion)
+	if m.FingerprintVersion == 0 {
+		c.null()
+	} else {
+		c.int4(m.FingerprintVersion)
+	}
+	c.text(string(m.Provenance))
+	if m.ProbeID == "" {
+		c.null()
+	} else {
+		c.text(string(m.ProbeID))
+	}
+	c.int4(m.BodySize)
+	c.bytes(m.BodySHA256[:])
+	c.bool(m.Stamp.ProbeFlapping)
+	c.bool(m.Stamp.ProbeSuspended)
+	c.bool(m.Stamp.ProbeWarmup)
+	c.bool(m.Stamp.EligibleForAnomalyScoring)
+	c.text(string(m.Stamp.MaxTier))
+	c.text(string(m.Outcome))
+	c.bytes(evidenceJSON(m.Evidence))
 }
 
 // evidenceJSON is a list, though it be empty.
@@ -289,15 +348,6 @@ func evidenceJSON(all []measurement.Evidence) []byte {
 	}
 	b, _ := json.Marshal(all) // texts always encode
 	return b
-}
-
-// known stores the zero value as NULL.
-func known[T comparable](v T) *T {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return &v
 }
 
 // A Submission is what makes the same body from the same sender one measurement. Sender is a
@@ -310,19 +360,57 @@ type Submission struct {
 	UID        measurement.ID
 }
 
-// ClaimSubmission records that s.UID stands for the body and reports true, or returns the uid
-// of the earlier submission that does. A claim by a transaction that is still under way is
-// waited for, so claims must be made in the same order everywhere: by hash.
-func (t *Tx) ClaimSubmission(ctx context.Context, s Submission) (uid measurement.ID, fresh bool, err error) {
-	tag, err := t.q.Exec(ctx, `insert into submission (started_at, country, body_sha256, sender, uid)
-		values ($1, $2, $3, $4, $5) on conflict do nothing`, s.StartedAt, s.Country, s.BodySHA256[:], s.Sender, s.UID)
-	if err != nil || tag.RowsAffected() == 1 {
-		return s.UID, true, translate(err)
+// A SubmissionKey is what submissions of the same body by the same sender have in common.
+type SubmissionKey struct {
+	BodySHA256 [32]byte
+	Sender     string
+}
+
+// Key is what the submission is told apart by: its start and country are in its body.
+func (s Submission) Key() SubmissionKey { return SubmissionKey{s.BodySHA256, s.Sender} }
+
+// ClaimSubmissions records that each UID stands for its body. It returns the uids of the earlier
+// submissions of those that were claimed before; the others are new. No two may have one key. A
+// claim by a transaction that is still under way is waited for, so claims must be made in the same
+// order everywhere: by hash, then by sender. It fails with CONFLICT when retention takes a claim
+// away at this moment.
+func (t *Tx) ClaimSubmissions(ctx context.Context, all []Submission) (earlier map[SubmissionKey]measurement.ID, err error) {
+	n := len(all)
+	started, cc, sums := make([]time.Time, n), make([]string, n), make([][]byte, n)
+	senders, uids := make([]string, n), make([]string, n)
+	for i, s := range all {
+		started[i], cc[i], sums[i], senders[i], uids[i] = s.StartedAt, string(s.Country), s.BodySHA256[:], s.Sender, string(s.UID)
 	}
-	uid, err = one(ctx, t.reader, pgx.RowTo[measurement.ID],
-		"select uid from submission where started_at = $1 and country = $2 and body_sha256 = $3 and sender = $4",
-		s.StartedAt, s.Country, s.BodySHA256[:], s.Sender)
-	return uid, false, err
+	fresh, err := list(ctx, t.reader, scanKey, `insert into submission (started_at, country, body_sha256, sender, uid)
+		select * from unnest($1::timestamptz[], $2::text[], $3::bytea[], $4::text[], $5::text[])
+		on conflict do nothing returning body_sha256, sender, uid`, started, cc, sums, senders, uids)
+	if err != nil || len(fresh) == n {
+		return nil, err
+	}
+	known, err := list(ctx, t.reader, scanKey, `select s.body_sha256, s.sender, s.uid
+		from unnest($1::timestamptz[], $2::text[], $3::bytea[], $4::text[]) k (started_at, country, body_sha256, sender)
+		join submission s using (started_at, country, body_sha256, sender)`, started, cc, sums, senders)
+	if err != nil {
+		return nil, err
+	}
+	if len(known) < n {
+		return nil, fault.New(fault.Conflict, "Someone changed this at the same time. Try again.").After(time.Second)
+	}
+	earlier = make(map[SubmissionKey]measurement.ID, n-len(fresh))
+	for _, s := range known {
+		earlier[s.Key()] = s.UID
+	}
+	for _, s := range fresh {
+		delete(earlier, s.Key())
+	}
+	return earlier, nil
+}
+
+func scanKey(row pgx.CollectableRow) (s Submission, err error) {
+	var sum []byte
+	err = row.Scan(&sum, &s.Sender, &s.UID)
+	copy(s.BodySHA256[:], sum)
+	return s, err
 }
 
 // A Discarded is a body that was kept aside.
@@ -334,10 +422,21 @@ type Discarded struct {
 	Sender     string
 }
 
-// InsertDiscarded records a body that was kept aside.
-func (t *Tx) InsertDiscarded(ctx context.Context, d Discarded) error {
-	return t.exec(ctx, "insert into discarded_submission (received_at, country, uid, reason, sender) values ($1, $2, $3, $4, $5)",
-		d.ReceivedAt, d.Country, d.UID, d.Reason, d.Sender)
+// InsertDiscarded records bodies that were kept aside.
+func (t *Tx) InsertDiscarded(ctx context.Context, all ...Discarded) error {
+	if len(all) == 0 {
+		return nil
+	}
+	rows := newCopyIn(128 * len(all))
+	for _, d := range all {
+		rows.row(5)
+		rows.time(d.ReceivedAt)
+		rows.text(string(d.Country))
+		rows.text(string(d.UID))
+		rows.text(string(d.Reason))
+		rows.text(d.Sender)
+	}
+	return t.copyIn(ctx, "discarded_submission", "received_at, country, uid, reason, sender", rows)
 }
 
 // Discarded returns the record of a body that was kept aside. NOT_FOUND when there is none.
@@ -360,13 +459,36 @@ var (
 	decoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(64<<20))
 )
 
-// Compress is how bodies are stored. It is separate from InsertBody so that it can be done
+// Compress is how bodies are stored. It is separate from InsertBodies so that it can be done
 // before a transaction begins.
 func Compress(body []byte) []byte { return encoder.EncodeAll(body, nil) }
 
-// InsertBody stores a body that Compress has made small.
-func (t *Tx) InsertBody(ctx context.Context, uid measurement.ID, receivedAt time.Time, cc country.Code, compressed []byte) error {
-	return t.exec(ctx, "insert into body (received_at, country, uid, data) values ($1, $2, $3, $4)", receivedAt, cc, uid, compressed)
+// A PackedBody is a body that Compress has made small.
+type PackedBody struct {
+	UID        measurement.ID
+	ReceivedAt time.Time
+	Country    country.Code
+	Data       []byte
+}
+
+// InsertBodies stores bodies.
+func (t *Tx) InsertBodies(ctx context.Context, all ...PackedBody) error {
+	if len(all) == 0 {
+		return nil
+	}
+	size := 0
+	for i := range all {
+		size += len(all[i].Data) + 128
+	}
+	rows := newCopyIn(size)
+	for i := range all {
+		rows.row(4)
+		rows.time(all[i].ReceivedAt)
+		rows.text(string(all[i].Country))
+		rows.text(string(all[i].UID))
+		rows.bytes(all[i].Data)
+	}
+	return t.copyIn(ctx, "body", "received_at, country, uid, data", rows)
 }
 
 // Body returns a body byte for byte. NOT_FOUND when there is none.

@@ -27,7 +27,7 @@ func TestBody(t *testing.T) {
 		uid := measurement.NewID(now.Add(time.Duration(n)*time.Microsecond), "DE", "signal", body)
 		at, _, _ := uid.Split()
 		write(t, d, func(ctx context.Context, tx *db.Tx) error {
-			return tx.InsertBody(ctx, uid, at, "DE", db.Compress(body))
+			return tx.InsertBodies(ctx, db.PackedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: db.Compress(body)})
 		})
 		got, err := d.Body(context.Background(), uid)
 		if err != nil || !bytes.Equal(got, body) {
@@ -60,7 +60,7 @@ func TestMeasurementRow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want.UID = measurement.NewID(want.ReceivedAt, "DE", "x", []byte(name))
-			write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertMeasurement(ctx, want) })
+			write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertMeasurements(ctx, want) })
 			got, err := d.Measurement(context.Background(), want.UID)
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("%v %s", err, diff)
@@ -86,7 +86,7 @@ func TestMigrateVerdict(t *testing.T) {
 		m.ReceivedAt, m.Country, m.Scores, m.Provenance = now, "DE", []byte("{}"), db.FromAnyone
 		m.UID = measurement.NewID(now, "DE", "x", []byte(name))
 		uids[name] = m.UID
-		write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertMeasurement(ctx, m) })
+		write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertMeasurements(ctx, m) })
 	}
 	for v := db.Latest(); v >= 15; {
 		if err := db.MigrateDown(t.Context(), url, 1); err != nil {
@@ -136,14 +136,17 @@ func TestReadWithin(t *testing.T) {
 	}
 }
 
-func TestClaimSubmission(t *testing.T) {
+func TestClaimSubmissions(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t)
 	first := db.Submission{StartedAt: now, Country: "DE", BodySHA256: [32]byte{1}, UID: "first"}
 	claim := func(t *testing.T, s db.Submission) (uid measurement.ID, fresh bool) {
 		t.Helper()
 		write(t, d, func(ctx context.Context, tx *db.Tx) (err error) {
-			uid, fresh, err = tx.ClaimSubmission(ctx, s)
+			earlier, err := tx.ClaimSubmissions(ctx, []db.Submission{s})
+			if uid, fresh = s.UID, len(earlier) == 0; !fresh {
+				uid = earlier[s.Key()]
+			}
 			return err
 		})
 		return uid, fresh

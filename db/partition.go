@@ -31,6 +31,8 @@ var partitioned = []struct {
 	{"quality", monthly, 1},
 	{"measurement", monthly, 1},
 	{"body", monthly, 1},
+	{"measurement_rollup", monthly, 1},
+	{"faulty_measurement", monthly, 1},
 	{"discarded_submission", monthly, 1},
 	{"cause_evaluation", monthly, 1},
 	{"event", monthly, 1},
@@ -95,7 +97,7 @@ func (d *DB) MakePartitions(ctx context.Context, now time.Time) (int, error) {
 // archives bring instants outside what MakePartitions has made.
 func (d *DB) MakePartitionsFor(ctx context.Context, receivedAt ...time.Time) error {
 	for _, at := range receivedAt {
-		for _, table := range []string{"measurement", "body", "discarded_submission"} {
+		for _, table := range []string{"measurement", "body", "discarded_submission", "measurement_rollup"} {
 			if _, err := d.makePartition(ctx, table, monthly, at); err != nil {
 				return err
 			}

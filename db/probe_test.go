@@ -157,7 +157,7 @@ func TestCountsOfProbes(t *testing.T) {
 		write(t, own, func(ctx context.Context, tx *db.Tx) error {
 			for i, at := range []time.Time{now, now.Add(-time.Microsecond), now.Add(time.Hour)} {
 				m := db.Measurement{UID: measurement.NewID(at, "DE", "signal", []byte{byte(i)}), ReceivedAt: at, Country: "DE", Scores: []byte("{}")}
-				if err := tx.InsertMeasurement(ctx, m); err != nil {
+				if err := tx.InsertMeasurements(ctx, m); err != nil {
 					return err
 				}
 			}

@@ -24,11 +24,11 @@ type Conduct struct {
 	measurement.Conduct
 }
 
-// InsertConduct stores what measurements say of their probes.
-func (t *Tx) InsertConduct(ctx context.Context, all []Conduct) error {
+// InsertConduct stores what measurements say of their probes, when the transaction commits.
+func (t *Tx) InsertConduct(all []Conduct) {
 	n := len(all)
 	if n == 0 {
-		return nil
+		return
 	}
 	received, measured, ids := make([]time.Time, n), make([]time.Time, n), make([]string, n)
 	failed, unreached := make([]bool, n), make([]bool, n)
@@ -37,7 +37,7 @@ func (t *Tx) InsertConduct(ctx context.Context, all []Conduct) error {
 		received[i], measured[i], ids[i], failed[i], unreached[i] = c.ReceivedAt, c.MeasuredAt, string(c.ProbeID), c.Failed, c.ControlUnreached
 		names[i], addresses[i] = packed(c.Names), packed(c.Addresses)
 	}
-	return t.exec(ctx, `insert into probe_conduct (received_at, measured_at, probe_id, failed, control_unreached, names, addresses)
+	t.pending.Queue(`insert into probe_conduct (received_at, measured_at, probe_id, failed, control_unreached, names, addresses)
 		select * from unnest($1::timestamptz[], $2::timestamptz[], $3::text[], $4::boolean[], $5::boolean[], $6::bytea[], $7::bytea[])`,
 		received, measured, ids, failed, unreached, names, addresses)
 }

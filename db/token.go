@@ -1,11 +1,15 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/fault"
@@ -76,20 +80,74 @@ func (r reader) Answer(ctx context.Context, key [32]byte, since time.Time) (Answ
 	return a, err == nil, err
 }
 
-// errAnswered is why InsertAnswer failed: somebody else used the key at the same time.
+// Answers returns what was answered to those of the keys since the instant to which anything was.
+func (r reader) Answers(ctx context.Context, keys [][32]byte, since time.Time) (map[[32]byte]Answer, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	type row struct {
+		key [32]byte
+		Answer
+	}
+	rows, err := list(ctx, r, func(c pgx.CollectableRow) (x row, err error) {
+		var key, request []byte
+		err = c.Scan(&key, &request, &x.Sealed)
+		copy(x.key[:], key)
+		copy(x.Request[:], request)
+		return x, err
+	}, "select key, request, answer from idempotency where key = any($1) and created_at >= $2", slices32(keys), since)
+	out := make(map[[32]byte]Answer, len(rows))
+	for _, x := range rows {
+		out[x.key] = x.Answer
+	}
+	return out, err
+}
+
+func slices32(keys [][32]byte) [][]byte {
+	out := make([][]byte, len(keys))
+	for i := range keys {
+		out[i] = keys[i][:]
+	}
+	return out
+}
+
+// errAnswered is why an answer could not be stored: somebody else used the key at the same time.
 var errAnswered = errors.New("answered meanwhile")
 
 // InsertAnswer stores an answer under the key, in place of one from before the instant. When
 // the key was used since then it fails with CONFLICT, and so does the transaction.
 func (t *Tx) InsertAnswer(ctx context.Context, key [32]byte, a Answer, since time.Time) error {
-	tag, err := t.q.Exec(ctx, `insert into idempotency (key, request, answer, created_at) values ($1, $2, $3, $4)
-		on conflict (key) do update set request = excluded.request, answer = excluded.answer, created_at = excluded.created_at
-		where idempotency.created_at < $5`, key[:], a.Request[:], a.Sealed, t.Now, since)
-	if err == nil && tag.RowsAffected() == 0 {
-		return fault.Wrap(errAnswered, fault.Conflict, "This idempotency key is in use at this moment. Try again.").
-			At("input.idempotencyKey").After(time.Second)
+	b := &pgx.Batch{}
+	t.queueAnswers(b, map[[32]byte]Answer{key: a}, since)
+	return translate(t.q.SendBatch(ctx, b).Close())
+}
+
+// InsertAnswers is InsertAnswer for many, when the transaction commits.
+func (t *Tx) InsertAnswers(all map[[32]byte]Answer, since time.Time) {
+	t.queueAnswers(&t.pending, all, since)
+}
+
+func (t *Tx) queueAnswers(b *pgx.Batch, all map[[32]byte]Answer, since time.Time) {
+	n := len(all)
+	if n == 0 {
+		return
 	}
-	return translate(err)
+	keys := slices.SortedFunc(maps.Keys(all), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) }) // whoever locks rows does so in this order
+	requests, sealed := make([][]byte, n), make([][]byte, n)
+	for i, k := range keys {
+		a := all[k]
+		requests[i], sealed[i] = bytes.Clone(a.Request[:]), a.Sealed
+	}
+	b.Queue(`insert into idempotency (key, request, answer, created_at)
+		select key, request, answer, $4 from unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (key, request, answer)
+		on conflict (key) do update set request = excluded.request, answer = excluded.answer, created_at = excluded.created_at
+		where idempotency.created_at < $5`, slices32(keys), requests, sealed, t.Now, since).Exec(func(tag pgconn.CommandTag) error {
+		if int(tag.RowsAffected()) < n {
+			return fault.Wrap(errAnswered, fault.Conflict, "This idempotency key is in use at this moment. Try again.").
+				At("input.idempotencyKey").After(time.Second)
+		}
+		return nil
+	})
 }
 
 // DeleteAnswers forgets the answers from before the instant and returns how many there were.

@@ -16,8 +16,9 @@ import (
 	"github.com/openvantage/vantage/service"
 )
 
-// Retention says how long each kind of row is kept; 0 is for ever. Bodies and records of
-// discarded submissions go with the measurements, qualities with the events.
+// Retention says how long each kind of row is kept; 0 is for ever. Bodies and records of discarded and
+// of faulty submissions go with the measurements, qualities with the events. The rollup stays: what
+// it counts of dropped months is all that is left of them.
 type Retention struct {
 	Heartbeats, Measurements, Events time.Duration
 }
@@ -62,6 +63,7 @@ func New(d *db.DB, s *service.Service, keep Retention, rate float64, log *slog.L
 			return err
 		}},
 		{"ask third parties", time.Minute, s.AskThirdParties},
+		{"find volume faults", time.Minute, s.FindVolumeFaults},
 		{"forget answers", time.Hour, func(ctx context.Context) error {
 			_, err := s.ForgetAnswers(ctx)
 			return err
@@ -94,6 +96,7 @@ func (k Retention) limits(now time.Time) map[string]time.Time {
 		{"measurement", k.Measurements},
 		{"body", k.Measurements},
 		{"discarded_submission", k.Measurements},
+		{"faulty_measurement", k.Measurements},
 		{"cause_evaluation", k.Events},
 		{"event", k.Events},
 		{"quality", k.Events},

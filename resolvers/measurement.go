@@ -49,7 +49,18 @@ func (r *Resolver) shownMeasurements(ctx context.Context, rows ...db.Measurement
 		}
 	}
 	load := sync.OnceValues(func() (map[probe.ID]db.Probe, error) { return r.DB.ProbesByID(ctx, ids) })
+	loadFaults := sync.OnceValues(func() (map[measurement.ID][]db.Faulty, error) {
+		uids := make([]measurement.ID, len(rows))
+		for i, m := range rows {
+			uids[i] = m.UID
+		}
+		return r.DB.FaultsOf(ctx, uids)
+	})
 	for _, m := range out {
+		m.LoadFaults = func() ([]db.Faulty, error) {
+			all, err := loadFaults()
+			return all[measurement.ID(m.UID)], err
+		}
 		m.LoadProbe = func() (*model.Probe, error) {
 			probes, err := load()
 			if err != nil {
@@ -67,28 +78,60 @@ func (r *Resolver) measurement(ctx context.Context, m db.Measurement) *model.Mea
 
 func (r *mutationResolver) SubmitMeasurement(ctx context.Context, input model.SubmitMeasurementInput) (*model.SubmitMeasurementPayload, error) {
 	done, err := r.Flows.Submit(ctx, Principal(ctx), deref(input.IdempotencyKey), service.Submission{
-		Body: []byte(input.Content), ReceivedAt: deref(input.ReceivedAt),
+		Body: []byte(input.Content), ReceivedAt: deref(input.ReceivedAt), Observed: r.observed(ctx),
 	})
 	if err != nil {
 		errs, err := r.expected(ctx, err)
 		return &model.SubmitMeasurementPayload{UserErrors: errs}, err
 	}
-	return r.outcome(ctx, done)
+	return r.outcomes(ctx, []service.Submitted{{Outcome: done}})[0], nil
 }
 
-// outcome shows what became of a body.
-func (r *Resolver) outcome(ctx context.Context, done service.Outcome) (*model.SubmitMeasurementPayload, error) {
-	out := &model.SubmitMeasurementPayload{Duplicate: done.Duplicate, UserErrors: []*model.UserError{}}
-	if done.Discarded != "" {
-		out.Discarded = &model.DiscardedSubmission{UID: string(done.UID), Reason: done.Discarded, Message: done.Discarded.String()}
-		return out, nil
+// observed is where the request's address was seen.
+func (r *Resolver) observed(ctx context.Context) probe.Place {
+	var h probe.Heartbeat
+	r.Observe(ctx, &h)
+	return h.Observed
+}
+
+// outcomes shows what became of bodies. What they were duplicates of is loaded together.
+func (r *Resolver) outcomes(ctx context.Context, all []service.Submitted) []*model.SubmitMeasurementPayload {
+	var uids []measurement.ID
+	for _, done := range all {
+		if done.Err == nil && done.Discarded == "" && done.Stored == nil {
+			uids = append(uids, done.UID)
+		}
 	}
-	m, err := r.DB.Measurement(ctx, done.UID)
-	if err != nil {
-		return nil, err
+	var before map[measurement.ID]db.Measurement
+	var lost error
+	if uids != nil {
+		before, lost = r.DB.MeasurementsByUID(ctx, uids)
 	}
-	out.Measurement = r.measurement(ctx, m)
-	return out, nil
+	out := make([]*model.SubmitMeasurementPayload, len(all))
+	var rows []db.Measurement
+	var of []int // which outcome each row belongs to
+	for i, done := range all {
+		out[i] = &model.SubmitMeasurementPayload{Duplicate: done.Duplicate, UserErrors: []*model.UserError{}}
+		switch {
+		case done.Err != nil:
+			out[i].UserErrors = []*model.UserError{r.userError(ctx, done.Err)}
+		case done.Discarded != "":
+			out[i].Discarded = &model.DiscardedSubmission{UID: string(done.UID), Reason: done.Discarded, Message: done.Discarded.String()}
+		case done.Stored != nil:
+			rows, of = append(rows, *done.Stored), append(of, i)
+		case before[done.UID].UID == "": // retention dropped it at this moment
+			if lost == nil {
+				lost = fault.New(fault.NotFound, "There is nothing with this id.")
+			}
+			out[i].UserErrors = []*model.UserError{r.userError(ctx, lost)}
+		default:
+			rows, of = append(rows, before[done.UID]), append(of, i)
+		}
+	}
+	for n, m := range r.shownMeasurements(ctx, rows...) {
+		out[of[n]].Measurement = m
+	}
+	return out
 }
 
 func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.SubmitMeasurementsInput) (*model.SubmitMeasurementsPayload, error) {
@@ -98,37 +141,19 @@ func (r *mutationResolver) SubmitMeasurements(ctx context.Context, input model.S
 	if err := service.CheckKey(deref(input.IdempotencyKey)); err != nil {
 		return r.refusedBatch(ctx, err)
 	}
-	out := make([]*model.SubmitMeasurementPayload, len(input.Items))
-	var wg sync.WaitGroup
-	busy := make(chan struct{}, 16) // as many as share a transaction well
+	keys, subs := make([]string, len(input.Items)), make([]service.Submission, len(input.Items))
+	seen := r.observed(ctx)
 	for i, item := range input.Items {
-		wg.Add(1)
-		busy <- struct{}{}
-		go func() {
-			defer wg.Done()
-			defer func() { <-busy }()
-			out[i] = r.submitItem(ctx, itemKey(input.IdempotencyKey, i), item)
-		}()
+		keys[i] = itemKey(input.IdempotencyKey, i)
+		subs[i] = service.Submission{Body: []byte(item.Content), ReceivedAt: deref(item.ReceivedAt), Observed: seen}
 	}
-	wg.Wait()
+	out := r.outcomes(ctx, r.Flows.SubmitAll(ctx, Principal(ctx), keys, subs))
 	return &model.SubmitMeasurementsPayload{Outcomes: out, UserErrors: []*model.UserError{}}, nil
 }
 
 func (r *Resolver) refusedBatch(ctx context.Context, err error) (*model.SubmitMeasurementsPayload, error) {
 	errs, err := r.expected(ctx, err)
 	return &model.SubmitMeasurementsPayload{Outcomes: []*model.SubmitMeasurementPayload{}, UserErrors: errs}, err
-}
-
-// submitItem gives one body of a batch its own outcome and its own key.
-func (r *Resolver) submitItem(ctx context.Context, key string, item *model.MeasurementItemInput) *model.SubmitMeasurementPayload {
-	done, err := r.Flows.Submit(ctx, Principal(ctx), key, service.Submission{Body: []byte(item.Content), ReceivedAt: deref(item.ReceivedAt)})
-	if err == nil {
-		var out *model.SubmitMeasurementPayload
-		if out, err = r.outcome(ctx, done); err == nil {
-			return out
-		}
-	}
-	return &model.SubmitMeasurementPayload{UserErrors: []*model.UserError{r.userError(ctx, err)}}
 }
 
 func (r *queryResolver) Measurement(ctx context.Context, uid string) (*model.Measurement, error) {

@@ -17,6 +17,7 @@ type metrics struct {
 	registry      *prometheus.Registry
 	heartbeats    *prometheus.HistogramVec
 	submissions   *prometheus.CounterVec
+	refused       *prometheus.CounterVec
 	scoring       prometheus.Histogram
 	relay         prometheus.Histogram
 	subscriptions *prometheus.GaugeVec
@@ -36,6 +37,9 @@ func newMetrics(d *db.DB) *metrics {
 		submissions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vantage_submissions_total", Help: "Submitted measurement bodies by outcome.",
 		}, []string{"outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vantage_queue_refusals_total", Help: "Callers that were sent away because too much waited for the database.",
+		}, []string{"queue"}),
 		scoring: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "vantage_scoring_seconds", Help: "Parsing and scoring one body.",
 			Buckets: []float64{.00001, .00005, .0001, .0005, .001, .005, .01, .05, .1, .5},
@@ -60,7 +64,7 @@ func newMetrics(d *db.DB) *metrics {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
-	m.registry.MustRegister(m.heartbeats, m.submissions, m.scoring, m.relay, m.subscriptions, m.sockets, m.closes, m.messages, m.conflated,
+	m.registry.MustRegister(m.heartbeats, m.submissions, m.refused, m.scoring, m.relay, m.subscriptions, m.sockets, m.closes, m.messages, m.conflated,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("vantage_database_connections", "Connections to the database.", func() float64 { return float64(d.Stats().TotalConns()) }),
 		gauge("vantage_database_connections_busy", "Connections in use.", func() float64 { return float64(d.Stats().AcquiredConns()) }),
@@ -78,6 +82,10 @@ func (m *metrics) observeFlows(s *service.Service) {
 			func() float64 { at, _ := s.Here(); return float64(at.Seq) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vantage_log_lag_seconds", Help: "Since when the log was last read to its end."},
 			func() float64 { _, lag := s.Here(); return lag.Seconds() }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vantage_submissions_waiting", Help: "Submissions that wait for the database."},
+			func() float64 { n, _ := s.Waiting(); return float64(n) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vantage_submissions_waiting_bytes", Help: "What they hold, in bytes."},
+			func() float64 { _, bytes := s.Waiting(); return float64(bytes) }),
 	)
 }
 
@@ -88,6 +96,9 @@ func (m *metrics) Heartbeat(outcome string, took time.Duration) {
 
 // Submission implements service.Meter.
 func (m *metrics) Submission(outcome string) { m.submissions.WithLabelValues(outcome).Inc() }
+
+// Refused implements service.Meter.
+func (m *metrics) Refused(queue string) { m.refused.WithLabelValues(queue).Inc() }
 
 // Scored implements service.Meter.
 func (m *metrics) Scored(took time.Duration) { m.scoring.Observe(took.Seconds()) }

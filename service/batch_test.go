@@ -20,11 +20,24 @@ func newParcel() *parcel { return &parcel{ready: make(chan struct{})} }
 
 func (p *parcel) done() chan struct{} { return p.ready }
 
+func (p *parcel) size() int { return 1 }
+
+func ignored() {}
+
+func atMost(batch, queue int) queueLimits {
+	return queueLimits{batch: batch, batchBytes: 1 << 20, queue: queue, queueBytes: 1 << 20}
+}
+
 func deliver(_ context.Context, batch []*parcel) {
 	for _, p := range batch {
 		p.flushed.Add(1)
 		close(p.ready)
 	}
+}
+
+func waiting(b *batcher[*parcel]) int {
+	n, _ := b.waiting()
+	return n
 }
 
 func TestBatcher(t *testing.T) {
@@ -35,7 +48,7 @@ func TestBatcher(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			lanes, most := rapid.IntRange(1, 3).Draw(t, "lanes"), rapid.IntRange(1, 4).Draw(t, "max")
 			var busy atomic.Int32
-			b := newBatcher(lanes, most, func(ctx context.Context, batch []*parcel) {
+			b := newBatcher(lanes, atMost(most, 1000), ignored, func(ctx context.Context, batch []*parcel) {
 				if n := busy.Add(1); int(n) > lanes {
 					t.Errorf("%d transactions at a time", n)
 				}
@@ -85,7 +98,7 @@ func TestBatcher(t *testing.T) {
 	t.Run("what a caller leaves behind is flushed without anybody else coming", func(t *testing.T) {
 		t.Parallel()
 		begun, release := make(chan struct{}), make(chan struct{})
-		b := newBatcher(1, 4, func(ctx context.Context, batch []*parcel) {
+		b := newBatcher(1, atMost(4, 100), ignored, func(ctx context.Context, batch []*parcel) {
 			begun <- struct{}{}
 			<-release
 			deliver(ctx, batch)
@@ -97,7 +110,7 @@ func TestBatcher(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		gone := make(chan error, 1)
 		go func() { gone <- b.do(ctx, left) }()
-		for len(b.queue) == 0 {
+		for waiting(b) == 0 {
 			select { // let it get in
 			case <-t.Context().Done():
 				t.Fatal("it never got in")
@@ -117,7 +130,7 @@ func TestBatcher(t *testing.T) {
 	t.Run("a queue full of those who left lets the next one in", func(t *testing.T) {
 		t.Parallel()
 		begun, release := make(chan struct{}, 100), make(chan struct{})
-		b := newBatcher(1, 2, func(ctx context.Context, batch []*parcel) {
+		b := newBatcher(1, atMost(2, 8), ignored, func(ctx context.Context, batch []*parcel) {
 			begun <- struct{}{}
 			<-release
 			deliver(ctx, batch)
@@ -126,10 +139,10 @@ func TestBatcher(t *testing.T) {
 		all.Go(func() { _ = b.do(context.Background(), newParcel()) })
 		<-begun // the database hangs
 		ctx, cancel := context.WithCancel(context.Background())
-		for range cap(b.queue) {
+		for range b.limits.queue {
 			all.Go(func() { _ = b.do(ctx, newParcel()) })
 		}
-		for len(b.queue) < cap(b.queue) {
+		for waiting(b) < b.limits.queue {
 			select {
 			case <-t.Context().Done():
 				t.Fatal("the queue never filled")

@@ -34,6 +34,9 @@ func (b *beat) key() (db.HeartbeatKey, bool) {
 
 func (b *beat) done() chan struct{} { return b.ready }
 
+// size is about what one holds, with its probe.
+func (b *beat) size() int { return 1 << 10 }
+
 // Accepted answers a heartbeat: the probe after it, when the next one is due, and what its
 // operator should do, the most urgent first.
 type Accepted struct {
@@ -46,8 +49,8 @@ type Accepted struct {
 // Heartbeat takes a heartbeat that came at this instant. What is accepted is durable. A repetition
 // of a boot's number gets the answer that the first got, for a day, and changes nothing. It
 // fails with INVALID, naming the field; with UNAUTHENTICATED or FORBIDDEN when the principal
-// is not the probe; with RATE_LIMITED when it comes too soon after another; and with CONFLICT
-// when the probe is retired, which is noted once a day.
+// is not the probe; with RATE_LIMITED when it comes too soon after another; with UNAVAILABLE
+// when too many wait; and with CONFLICT when the probe is retired, which is noted once a day.
 func (s *Service) Heartbeat(ctx context.Context, p access.Principal, key string, h probe.Heartbeat) (Accepted, error) {
 	began := time.Now()
 	h.ReceivedAt = s.db.Now()

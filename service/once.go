@@ -66,20 +66,28 @@ func (c *call) recall(ctx context.Context, d *db.DB, answer any) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
+	if err := c.open(a, answer); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// open reads what was answered. It fails with CONFLICT when that was to another input.
+func (c *call) open(a db.Answer, answer any) error {
 	if a.Request != c.request {
-		return false, fault.New(fault.Conflict, "This idempotency key was used with another input. Use a new key.").
+		return fault.New(fault.Conflict, "This idempotency key was used with another input. Use a new key.").
 			At("input.idempotencyKey")
 	}
 	aead, err := c.aead()
 	if err != nil {
-		return false, err
+		return err
 	}
 	n := aead.NonceSize()
 	plain, err := aead.Open(nil, a.Sealed[:n], a.Sealed[n:], nil)
 	if err != nil {
-		return false, err
+		return err
 	}
-	return true, json.Unmarshal(plain, answer)
+	return json.Unmarshal(plain, answer)
 }
 
 // remember stores the answer with the transaction that makes it true.
@@ -87,17 +95,26 @@ func (c *call) remember(ctx context.Context, tx *db.Tx, answer any) error {
 	if c == nil {
 		return nil
 	}
-	plain, err := json.Marshal(answer)
+	a, err := c.seal(answer)
 	if err != nil {
 		return err
+	}
+	return tx.InsertAnswer(ctx, c.lookup, a, c.since)
+}
+
+// seal makes of an answer what is stored.
+func (c *call) seal(answer any) (db.Answer, error) {
+	plain, err := json.Marshal(answer)
+	if err != nil {
+		return db.Answer{}, err
 	}
 	aead, err := c.aead()
 	if err != nil {
-		return err
+		return db.Answer{}, err
 	}
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails
-	return tx.InsertAnswer(ctx, c.lookup, db.Answer{Request: c.request, Sealed: aead.Seal(nonce, nonce, plain, nil)}, c.since)
+	return db.Answer{Request: c.request, Sealed: aead.Seal(nonce, nonce, plain, nil)}, nil
 }
 
 func (c *call) aead() (cipher.AEAD, error) {

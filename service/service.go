@@ -60,6 +60,8 @@ type Meter interface {
 	Heartbeat(outcome string, took time.Duration)
 	// Submission tells what became of one body.
 	Submission(outcome string)
+	// Refused tells that a queue was full: "heartbeats" or "submissions".
+	Refused(queue string)
 	// Scored tells how long parsing and scoring one body took.
 	Scored(took time.Duration)
 	// Relayed tells how old events were when this process could tell its subscribers.
@@ -98,6 +100,14 @@ const (
 	beatSize = 4096
 )
 
+// How much waits for the database at most, and how much of it shares a transaction. A queue of
+// submissions takes a second at the pace that is wanted, and a tenth of the memory; all probes of a
+// large network may send a heartbeat in the same second, after we were away.
+var (
+	heartbeatLimits  = queueLimits{batch: 256, batchBytes: 4 << 20, queue: 16_384, queueBytes: 32 << 20}
+	submissionLimits = queueLimits{batch: 256, batchBytes: 8 << 20, queue: 2048, queueBytes: 32 << 20}
+)
+
 // DefaultRules are the numbers of the rule book.
 func DefaultRules() Settings {
 	return Settings{
@@ -128,8 +138,8 @@ func New(ctx context.Context, d *db.DB, s Settings, m Meter, log *slog.Logger) (
 	v.counts = newURLCounts()
 	v.principals = expirable.NewLRU[access.Hash, access.Principal](authRemembered, nil, authMemory)
 	v.caughtUp.Store(d.Now().UnixMicro())
-	v.heartbeats = newBatcher(1, 256, v.takeHeartbeats)
-	v.submissions = newBatcher(2, 64, v.takeSubmissions)
+	v.heartbeats = newBatcher(1, heartbeatLimits, func() { m.Refused("heartbeats") }, v.takeHeartbeats)
+	v.submissions = newBatcher(2, submissionLimits, func() { m.Refused("submissions") }, v.takeSubmissions)
 	v.hearers = v.allHearers()
 	for _, load := range []func(context.Context) error{v.loadMonitored, v.loadReleases, v.loadFingerprints, v.loadLists, v.loadLoginKey} {
 		if err := load(ctx); err != nil {

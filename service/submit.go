@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/openvantage/vantage/access"
@@ -20,10 +23,12 @@ import (
 )
 
 // A Submission is one body as a probe wrote it. ReceivedAt is zero for now, or the instant as
-// of which an operator has an archived body judged and dated.
+// of which an operator has an archived body judged and dated. Observed is where the sender's
+// address was seen; the zero Place is nowhere.
 type Submission struct {
 	Body       []byte
 	ReceivedAt time.Time
+	Observed   probe.Place
 }
 
 // An Outcome is what became of a submission: a measurement, the first one of a duplicate, or
@@ -32,6 +37,9 @@ type Outcome struct {
 	UID       measurement.ID
 	Duplicate bool
 	Discarded measurement.Discard // empty when it was scored
+
+	// Stored is the measurement as this call stored it; nil when it was there already.
+	Stored *db.Measurement `json:"-"`
 }
 
 // A submission is one body on its way through a shared transaction.
@@ -39,6 +47,7 @@ type submission struct {
 	row        db.Measurement
 	discard    measurement.Discard
 	conduct    measurement.Conduct // of a probe's own, when it is scored
+	faults     []measurement.Fault
 	compressed []byte
 	call       *call
 	answer     Outcome
@@ -48,58 +57,144 @@ type submission struct {
 
 func (s *submission) done() chan struct{} { return s.ready }
 
+// size is about what it and the request it came in hold.
+func (s *submission) size() int { return s.row.BodySize + len(s.compressed) }
+
 // Submit scores, stores and announces one body. What is acknowledged is durable. It fails
-// with INVALID, naming the field; with UNAUTHENTICATED when the collector is closed; and with
-// FORBIDDEN when the probe is retired, or a date is given by others than staff.
+// with INVALID, naming the field; with UNAUTHENTICATED when the collector is closed; with
+// FORBIDDEN when the probe is retired, or a date is given by others than staff; and with UNAVAILABLE
+// when too much is waiting to be stored.
 func (s *Service) Submit(ctx context.Context, p access.Principal, key string, sub Submission) (Outcome, error) {
-	answer, err := s.submit(ctx, p, key, sub)
-	switch {
-	case err != nil:
-		s.meter.Submission(outcomeOf(err))
-	case answer.Duplicate:
-		s.meter.Submission("DUPLICATE")
-	case answer.Discarded != "":
-		s.meter.Submission("DISCARDED")
-	default:
-		s.meter.Submission("SCORED")
-	}
-	return answer, err
+	done := s.SubmitAll(ctx, p, []string{key}, []Submission{sub})
+	return done[0].Outcome, done[0].Err
 }
 
-func (s *Service) submit(ctx context.Context, p access.Principal, key string, sub Submission) (Outcome, error) {
+// Waiting is how many submissions wait for the database, and how many bytes they hold.
+func (s *Service) Waiting() (items, bytes int) { return s.submissions.waiting() }
+
+// A Submitted is what became of one of several bodies.
+type Submitted struct {
+	Outcome
+	Err error
+}
+
+// SubmitAll is Submit for several bodies, each with its own key and outcome. They wait for the
+// database together.
+func (s *Service) SubmitAll(ctx context.Context, p access.Principal, keys []string, subs []Submission) []Submitted {
+	out := make([]Submitted, len(subs))
+	items := s.prepareAll(ctx, p, keys, subs, out)
+	handed := make([]*submission, 0, len(items))
+	for _, item := range items {
+		if item != nil {
+			handed = append(handed, item)
+		}
+	}
+	err := s.submissions.do(ctx, handed...)
+	for i, item := range items {
+		if item != nil {
+			out[i] = Submitted{Err: err}
+			if err == nil {
+				out[i] = s.submitted(ctx, item)
+			}
+		}
+		s.meter.Submission(out[i].label())
+	}
+	return out
+}
+
+func (d Submitted) label() string {
+	switch {
+	case d.Err != nil:
+		return outcomeOf(d.Err)
+	case d.Duplicate:
+		return "DUPLICATE"
+	case d.Discarded != "":
+		return "DISCARDED"
+	}
+	return "SCORED"
+}
+
+// prepareAll does all that comes before the transaction. What has its outcome already is in out,
+// and nil among the items.
+func (s *Service) prepareAll(ctx context.Context, p access.Principal, keys []string, subs []Submission, out []Submitted) []*submission {
+	items := make([]*submission, len(subs))
+	bytes := 0
+	for i := range subs {
+		bytes += len(subs[i].Body)
+	}
+	full := s.submissions.room(len(subs), bytes) // before any work is done for them
+	prepare := func(i int) {
+		if full != nil {
+			out[i].Err = full
+			return
+		}
+		items[i], out[i].Outcome, out[i].Err = s.prepare(ctx, p, keys[i], subs[i])
+	}
+	if len(subs) == 1 {
+		prepare(0)
+		return items
+	}
+	var all sync.WaitGroup
+	var next atomic.Int32
+	for range min(len(subs), runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(subs); i = int(next.Add(1)) - 1 {
+				prepare(i)
+			}
+		})
+	}
+	all.Wait()
+	return items
+}
+
+// prepare returns what is to be stored; or nil, and the answer that the key got before or what is
+// wrong.
+func (s *Service) prepare(ctx context.Context, p access.Principal, key string, sub Submission) (*submission, Outcome, error) {
 	now := s.db.Now()
 	if err := s.maySubmit(p, sub, now); err != nil {
-		return Outcome{}, err
+		return nil, Outcome{}, err
 	}
 	sum := sha256.Sum256(sub.Body)
-	request := []string{hex.EncodeToString(sum[:]), sub.ReceivedAt.UTC().Format(time.RFC3339Nano)}
-	c, err := newCall(p, "submitMeasurement", key, request, now)
+	c, err := newSubmitCall(p, key, sum, sub, now)
 	if err != nil {
-		return Outcome{}, err
-	}
-	var before Outcome
-	if ok, err := c.recall(ctx, s.db, &before); ok || err != nil {
-		return before, err
+		return nil, Outcome{}, err
 	}
 	item, err := s.judge(p, sub, sum, now)
 	if err != nil {
-		return Outcome{}, err
+		var before Outcome
+		if ok, e := c.recall(ctx, s.db, &before); ok || e != nil { // the key comes first
+			return nil, before, e
+		}
+		return nil, Outcome{}, err
 	}
 	item.call = c
 	if !sub.ReceivedAt.IsZero() {
 		if err := s.db.MakePartitionsFor(ctx, item.row.ReceivedAt); err != nil {
-			return Outcome{}, err
+			return nil, Outcome{}, err
 		}
 	}
-	if err := s.submissions.do(ctx, item); err != nil {
-		return Outcome{}, err
+	return item, Outcome{}, nil
+}
+
+func newSubmitCall(p access.Principal, key string, sum [32]byte, sub Submission, now time.Time) (*call, error) {
+	if key == "" {
+		return nil, nil
 	}
-	if c != nil && fault.Is(item.err, fault.Conflict) {
-		if ok, err := c.recall(ctx, s.db, &before); ok && err == nil {
-			return before, nil
+	return newCall(p, "submitMeasurement", key, []string{hex.EncodeToString(sum[:]), sub.ReceivedAt.UTC().Format(time.RFC3339Nano)}, now)
+}
+
+// submitted is what became of a body whose transaction is over.
+func (s *Service) submitted(ctx context.Context, item *submission) Submitted {
+	if item.call != nil && fault.Is(item.err, fault.Conflict) {
+		var before Outcome
+		if ok, err := item.call.recall(ctx, s.db, &before); ok && err == nil {
+			return Submitted{Outcome: before}
 		}
 	}
-	return item.answer, item.err
+	if item.err != nil {
+		return Submitted{Err: item.err}
+	}
+	return Submitted{Outcome: item.answer}
 }
 
 func (s *Service) maySubmit(p access.Principal, sub Submission, now time.Time) error {
@@ -142,6 +237,7 @@ func (s *Service) judge(p access.Principal, sub Submission, sum [32]byte, now ti
 		set := s.fingerprints.Load()
 		verdict := measurement.Score(m, receivedAt, set.compiled)
 		item.row = row(m, uid, receivedAt, verdict, set.version)
+		item.faults = m.Faults(sub.Observed.Country, sub.Observed.ASN, receivedAt)
 		if p.Role == access.Probe {
 			item.conduct = m.Conduct(verdict)
 		}
@@ -174,7 +270,8 @@ func row(m *measurement.Measurement, uid measurement.ID, receivedAt time.Time, v
 }
 
 // takeSubmissions gives each body its outcome. Claims are made in the order of hash and sender, so that
-// two transactions never wait for each other in a circle.
+// two transactions never wait for each other in a circle. Where the shared transaction fails, each is
+// tried alone, so that one cannot spoil the others; but not where the database is out of reach.
 func (s *Service) takeSubmissions(ctx context.Context, batch []*submission) {
 	slices.SortFunc(batch, func(a, b *submission) int {
 		return cmp.Or(bytes.Compare(a.row.BodySHA256[:], b.row.BodySHA256[:]), cmp.Compare(a.row.ProbeID, b.row.ProbeID))
@@ -184,7 +281,6 @@ func (s *Service) takeSubmissions(ctx context.Context, batch []*submission) {
 		if err != nil {
 			item.err = err
 			if len(batch) > 1 && !fault.Is(err, fault.Unavailable) {
-				item.err = nil
 				if e := s.writeSubmissions(ctx, []*submission{item}); e != nil {
 					item.err = e
 				}
@@ -195,32 +291,192 @@ func (s *Service) takeSubmissions(ctx context.Context, batch []*submission) {
 }
 
 func (s *Service) writeSubmissions(ctx context.Context, batch []*submission) error {
-	return s.db.Write(ctx, func(tx *db.Tx) error {
-		probes, histories, err := senders(ctx, tx, batch)
+	return s.db.WriteOften(ctx, func(tx *db.Tx) error {
+		c := collection{tx: tx, batch: batch}
+		for _, item := range batch {
+			item.err, item.answer = nil, Outcome{}
+		}
+		for _, step := range []func(context.Context) error{c.recall, c.identify, c.claim, c.store} {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A collection is one shared transaction of submissions, in order of hash and sender. Whoever has
+// its outcome already leaves the batch.
+type collection struct {
+	tx    *db.Tx
+	batch []*submission
+	again map[*submission]*submission // those with the key of another one in the batch, and that one
+}
+
+// recall answers those whose key was answered before. Of several with one key the first is taken; the
+// others get its answer.
+func (c *collection) recall(ctx context.Context) error {
+	var keys [][32]byte
+	var since time.Time
+	for _, item := range c.batch {
+		if item.call != nil {
+			keys, since = append(keys, item.call.lookup), item.call.since
+		}
+	}
+	answers, err := c.tx.Answers(ctx, keys, since)
+	if err != nil || keys == nil {
+		return err
+	}
+	first := map[[32]byte]*submission{}
+	c.again = map[*submission]*submission{}
+	c.leave(func(item *submission) bool {
+		if item.call == nil {
+			return false
+		}
+		if a, ok := answers[item.call.lookup]; ok {
+			item.err = item.call.open(a, &item.answer)
+			return true
+		}
+		if f := first[item.call.lookup]; f != nil {
+			c.again[item] = f
+			return true
+		}
+		first[item.call.lookup] = item
+		return false
+	})
+	return nil
+}
+
+// leave takes those out of the batch for which has reports true.
+func (c *collection) leave(has func(*submission) bool) {
+	stay := make([]*submission, 0, len(c.batch))
+	for _, item := range c.batch {
+		if !has(item) {
+			stay = append(stay, item)
+		}
+	}
+	c.batch = stay
+}
+
+// identify says of probes' own measurements how far they count.
+func (c *collection) identify(ctx context.Context) error {
+	probes, histories, err := senders(ctx, c.tx, c.batch)
+	if err != nil {
+		return err
+	}
+	c.leave(func(item *submission) bool {
+		r := &item.row
+		if r.ProbeID == "" {
+			return false
+		}
+		p := probes[r.ProbeID]
+		if item.err = provenance(r, p); item.err != nil {
+			return true
+		}
+		r.Stamp = histories[r.ProbeID].Stamp(r.StartedAt, r.ReceivedAt)
+		r.Peers, r.ProbeASN = p.Peers, p.ASN
+		return false
+	})
+	return nil
+}
+
+// claim says who is a duplicate: of what was stored before, or of another one in the batch.
+func (c *collection) claim(ctx context.Context) error {
+	first := make(map[db.SubmissionKey]measurement.ID, len(c.batch))
+	claims := make([]db.Submission, 0, len(c.batch))
+	for _, item := range c.batch {
+		r := &item.row
+		s := db.Submission{StartedAt: started(*r), Country: r.Country, BodySHA256: r.BodySHA256, Sender: string(r.ProbeID), UID: r.UID}
+		uid, copied := first[s.Key()]
+		if !copied {
+			uid = r.UID
+			first[s.Key()] = uid
+			claims = append(claims, s)
+		}
+		item.answer = Outcome{UID: uid, Duplicate: copied, Discarded: item.discard}
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	earlier, err := c.tx.ClaimSubmissions(ctx, claims)
+	for _, item := range c.batch {
+		if uid, ok := earlier[db.SubmissionKey{BodySHA256: item.row.BodySHA256, Sender: string(item.row.ProbeID)}]; ok {
+			item.answer.UID, item.answer.Duplicate = uid, true
+		}
+	}
+	return err
+}
+
+// store writes what is new, and remembers all answers.
+func (c *collection) store(ctx context.Context) error {
+	var rows []db.Measurement
+	var kept []db.Discarded
+	var bodies []db.PackedBody
+	var conduct []db.Conduct
+	var faulty []db.Faulty
+	for _, item := range c.batch {
+		if item.answer.Duplicate {
+			continue
+		}
+		r := &item.row
+		bodies = append(bodies, db.PackedBody{UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Data: item.compressed})
+		if item.discard != "" {
+			kept = append(kept, db.Discarded{
+				UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Reason: item.discard, Sender: string(r.ProbeID),
+			})
+			c.tx.Append(events.Event{
+				OccurredAt: r.ReceivedAt, Kind: events.SubmissionDiscarded, Country: known(r.Country), ASN: r.ASN,
+				Payload: events.Payload(events.Discarded{UID: r.UID, Reason: string(item.discard)}),
+			})
+			continue
+		}
+		rows = append(rows, *r)
+		item.answer.Stored = r
+		c.tx.Append(scored(*r))
+		c.tx.MoveRollup(r.Counted(1))
+		for _, f := range item.faults {
+			faulty = append(faulty, db.Faulty{Fault: f, UID: r.UID, Country: r.Country, ASN: r.ASN, FoundAt: c.tx.Now})
+		}
+		if r.ProbeID != "" {
+			conduct = append(conduct, db.Conduct{
+				ProbeID: r.ProbeID, ReceivedAt: r.ReceivedAt, MeasuredAt: probe.MeasuredAt(r.StartedAt, r.ReceivedAt), Conduct: item.conduct,
+			})
+		}
+	}
+	if err := c.tx.InsertMeasurements(ctx, rows...); err != nil {
+		return err
+	}
+	if err := c.tx.InsertDiscarded(ctx, kept...); err != nil {
+		return err
+	}
+	if err := c.tx.InsertBodies(ctx, bodies...); err != nil {
+		return err
+	}
+	c.tx.InsertConduct(conduct)
+	c.tx.InsertFaulty(faulty...)
+	return c.remember()
+}
+
+func (c *collection) remember() error {
+	answers := map[[32]byte]db.Answer{}
+	var since time.Time
+	for _, item := range c.batch {
+		if item.call == nil {
+			continue
+		}
+		a, err := item.call.seal(item.answer)
 		if err != nil {
 			return err
 		}
-		var conduct []db.Conduct
-		for _, item := range batch {
-			item.err = nil
-			r := &item.row
-			if r.ProbeID != "" {
-				if item.err = provenance(r, probes[r.ProbeID]); item.err != nil {
-					continue
-				}
-				r.Stamp = histories[r.ProbeID].Stamp(r.StartedAt, r.ReceivedAt)
-			}
-			if err := s.store(ctx, tx, item); err != nil {
-				return err
-			}
-			if r.ProbeID != "" && !item.answer.Duplicate && item.discard == "" {
-				conduct = append(conduct, db.Conduct{
-					ProbeID: r.ProbeID, ReceivedAt: r.ReceivedAt, MeasuredAt: probe.MeasuredAt(r.StartedAt, r.ReceivedAt), Conduct: item.conduct,
-				})
-			}
+		answers[item.call.lookup], since = a, item.call.since
+	}
+	for item, first := range c.again {
+		if item.err = first.err; item.err == nil {
+			item.err = item.call.open(answers[item.call.lookup], &item.answer)
 		}
-		return tx.InsertConduct(ctx, conduct)
-	})
+	}
+	c.tx.InsertAnswers(answers, since)
+	return nil
 }
 
 // senders are the probes that measured, and what they were when they did.
@@ -263,54 +519,13 @@ func provenance(row *db.Measurement, p db.Probe) error {
 	return nil
 }
 
-// store writes one body with all that belongs to it, unless its sender sent it before.
-func (s *Service) store(ctx context.Context, tx *db.Tx, item *submission) error {
-	r := item.row
-	uid, fresh, err := tx.ClaimSubmission(ctx, db.Submission{
-		StartedAt: started(r), Country: r.Country, BodySHA256: r.BodySHA256, Sender: string(r.ProbeID), UID: r.UID,
+// FindVolumeFaults records who sent too much in one of the last minutes.
+func (s *Service) FindVolumeFaults(ctx context.Context) error {
+	const lookBack = 5 * time.Minute // a run may be missed, and a transaction be late
+	return s.db.Write(ctx, func(tx *db.Tx) error {
+		_, err := tx.InsertVolumeFaults(ctx, tx.Now.Add(-lookBack), tx.Now, measurement.VolumeLimit)
+		return err
 	})
-	if err != nil {
-		return err
-	}
-	item.answer = Outcome{UID: uid, Duplicate: !fresh, Discarded: item.discard}
-	switch {
-	case !fresh:
-	case item.discard != "":
-		err = s.storeDiscarded(ctx, tx, item)
-	default:
-		err = s.storeMeasurement(ctx, tx, item)
-	}
-	if err != nil {
-		return err
-	}
-	return item.call.remember(ctx, tx, item.answer)
-}
-
-func (s *Service) storeDiscarded(ctx context.Context, tx *db.Tx, item *submission) error {
-	r := item.row
-	tx.Append(events.Event{
-		OccurredAt: r.ReceivedAt, Kind: events.SubmissionDiscarded, Country: known(r.Country), ASN: r.ASN,
-		Payload: events.Payload(events.Discarded{UID: r.UID, Reason: string(item.discard)}),
-	})
-	err := tx.InsertDiscarded(ctx, db.Discarded{
-		UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Reason: item.discard, Sender: string(r.ProbeID),
-	})
-	if err != nil {
-		return err
-	}
-	return tx.InsertBody(ctx, r.UID, r.ReceivedAt, r.Country, item.compressed)
-}
-
-func (s *Service) storeMeasurement(ctx context.Context, tx *db.Tx, item *submission) error {
-	r := item.row
-	if err := tx.InsertMeasurement(ctx, r); err != nil {
-		return err
-	}
-	if err := tx.InsertBody(ctx, r.UID, r.ReceivedAt, r.Country, item.compressed); err != nil {
-		return err
-	}
-	tx.Append(scored(r))
-	return nil
 }
 
 func scored(r db.Measurement) events.Event {

@@ -17,7 +17,7 @@ import (
 )
 
 // stored are the tables that one submission with an idempotency key writes to.
-var stored = []string{"submission", "measurement", "body", "event", "idempotency"}
+var stored = []string{"submission", "measurement", "body", "event", "idempotency", "measurement_rollup"}
 
 // refuse has the database fail on a row of the table for which the condition holds.
 func (w *world) refuse(table, when string, deferred bool) {

@@ -250,6 +250,7 @@ type silent struct{}
 
 func (silent) Heartbeat(string, time.Duration) {}
 func (silent) Submission(string)               {}
+func (silent) Refused(string)                  {}
 func (silent) Scored(time.Duration)            {}
 func (silent) Relayed(time.Duration)           {}
 

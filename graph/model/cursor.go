@@ -32,6 +32,7 @@ const (
 	CursorListVersion = "testListVersion"
 	CursorListEntry   = "testListEntry"
 	CursorURLPriority = "urlPriority"
+	CursorFaulty      = "faulty"
 	cursorSnapshot    = "snapshot"
 
 	CursorCause         = "cause"

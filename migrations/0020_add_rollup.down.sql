@@ -1,0 +1,2 @@
+drop table faulty_measurement;
+drop table measurement_rollup;
