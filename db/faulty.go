@@ -16,7 +16,7 @@ import (
 // measurement's own.
 type Faulty struct {
 	measurement.Fault
-	Key     string // its place among those found at one instant in one country; made of the others
+	ID      int64
 	UID     measurement.ID
 	Country country.Code
 	ASN     network.ASN
@@ -58,12 +58,15 @@ func (t *Tx) InsertVolumeFaults(ctx context.Context, since, until time.Time, lea
 	return tag.RowsAffected(), translate(err)
 }
 
-const faultyColumns = "found_at, country, key, kind, uid, asn, observed_country, details"
+const (
+	faultyColumns = "found_at, country, key, kind, uid, asn, observed_country, details"
+	faultySelect  = "select id, found_at, country, kind, uid, asn, observed_country, details from faulty_measurement"
+)
 
 func scanFaulty(row pgx.CollectableRow) (f Faulty, err error) {
 	var asn int64
 	var details json.RawMessage
-	err = row.Scan(&f.FoundAt, &f.Country, &f.Key, &f.Kind, &f.UID, &asn, &f.ObservedCountry, &details)
+	err = row.Scan(&f.ID, &f.FoundAt, &f.Country, &f.Kind, &f.UID, &asn, &f.ObservedCountry, &details)
 	f.FoundAt, f.ASN, f.Details = f.FoundAt.UTC(), network.ASN(asn), details
 	return f, err
 }
@@ -77,8 +80,7 @@ type FaultyQuery struct {
 	UIDs         []string
 }
 
-// FaultyMeasurements returns a page of faults, the last found first. Page keys are the instant and
-// the key.
+// FaultyMeasurements returns a page of faults, the last found first; its keys are numbers.
 func (r reader) FaultyMeasurements(ctx context.Context, q FaultyQuery, p Page) ([]Faulty, error) {
 	w := &where{}
 	w.since("found_at", q.Since)
@@ -87,14 +89,19 @@ func (r reader) FaultyMeasurements(ctx context.Context, q FaultyQuery, p Page) (
 	w.in("country", q.Countries)
 	w.inNumbers("asn", q.ASNs)
 	w.in("uid", q.UIDs)
-	sql := "select " + faultyColumns + " from faulty_measurement" + w.page(p, order{column: "found_at", cast: "timestamptz", tie: "key", desc: true})
+	sql := faultySelect + w.page(p, order{column: "id", cast: "bigint", desc: true})
 	rows, err := list(ctx, r, scanFaulty, sql, w.args...)
 	return inOrder(rows, p), err
 }
 
+// Faulty returns the fault of that number. NOT_FOUND when there is none.
+func (r reader) Faulty(ctx context.Context, id int64) (Faulty, error) {
+	return one(ctx, r, scanFaulty, faultySelect+" where id = $1", id)
+}
+
 // FaultsOf returns what is wrong with each of the measurements.
 func (r reader) FaultsOf(ctx context.Context, uids []measurement.ID) (map[measurement.ID][]Faulty, error) {
-	rows, err := list(ctx, r, scanFaulty, "select "+faultyColumns+" from faulty_measurement where uid = any($1) order by found_at, key", uids)
+	rows, err := list(ctx, r, scanFaulty, faultySelect+" where uid = any($1) order by id", uids)
 	out := make(map[measurement.ID][]Faulty, len(rows))
 	for _, f := range rows {
 		out[f.UID] = append(out[f.UID], f)

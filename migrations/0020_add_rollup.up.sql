@@ -20,7 +20,9 @@ create index measurement_rollup_domain on measurement_rollup (domain, day);
 
 -- What is wrong with measurements, beside their verdict. The network of a sender is not kept, only
 -- that it differs from the measurement's.
+create sequence faulty_measurement_id;
 create table faulty_measurement (
+    id               bigint not null default nextval('faulty_measurement_id'),
     found_at         timestamptz not null,
     country          text not null,
     key              text not null, -- the kind, and what makes it one: a uid, or a hash of who was too many
@@ -31,6 +33,8 @@ create table faulty_measurement (
     details          json not null,
     primary key (found_at, country, key)
 ) partition by range (found_at);
+alter sequence faulty_measurement_id owned by faulty_measurement.id;
+create index faulty_measurement_id_index on faulty_measurement (id);
 create index faulty_measurement_uid on faulty_measurement (uid);
 
 -- Measurements that are there already are counted in. Nobody writes any meanwhile.

@@ -12,13 +12,7 @@ import (
 )
 
 func (r *queryResolver) FaultyMeasurements(ctx context.Context, filter *model.FaultyMeasurementFilter, first *int, after *string, last *int, before *string) (*model.FaultyMeasurementConnection, error) {
-	p, err := slice{first, last, after, before}.page(func(c string) ([]string, error) {
-		keys, err := model.ParseCursor(model.CursorFaulty, c, 2)
-		if err == nil {
-			err = model.CheckKeyTime(keys[0])
-		}
-		return keys, err
-	})
+	p, err := slice{first, last, after, before}.page(model.NumberKeys(model.CursorFaulty))
 	if err != nil {
 		return nil, err
 	}
@@ -29,14 +23,14 @@ func (r *queryResolver) FaultyMeasurements(ctx context.Context, filter *model.Fa
 	if err != nil {
 		return nil, err
 	}
-	shown := map[string]*model.FaultyMeasurement{}
-	cursor := func(f db.Faulty) string { return model.NewCursor(model.CursorFaulty, model.KeyTime(f.FoundAt), f.Key) }
+	shown := make(map[int64]*model.FaultyMeasurement, len(rows))
 	for i, s := range r.shownFaults(ctx, rows) {
-		shown[cursor(rows[i])] = s
+		shown[rows[i].ID] = s
 	}
-	out, info := edges(ctx, rows, p, cursor, func(c string, _ db.Faulty) *model.FaultyMeasurementEdge {
-		return &model.FaultyMeasurementEdge{Cursor: c, Node: shown[c]}
-	})
+	out, info := edges(ctx, rows, p, func(f db.Faulty) string { return model.NumberCursor(model.CursorFaulty, f.ID) },
+		func(c string, f db.Faulty) *model.FaultyMeasurementEdge {
+			return &model.FaultyMeasurementEdge{Cursor: c, Node: shown[f.ID]}
+		})
 	return &model.FaultyMeasurementConnection{Edges: out, PageInfo: info}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/openvantage/vantage/coverage"
+	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/graph"
@@ -142,6 +143,12 @@ func (r *queryResolver) node(ctx context.Context, n model.NodeID) (model.Node, e
 			return nil, err
 		}
 		return model.NewURLPriority(p), nil
+	case n.Faulty != 0:
+		f, err := r.DB.Faulty(ctx, n.Faulty)
+		if err != nil {
+			return nil, err
+		}
+		return r.shownFaults(ctx, []db.Faulty{f})[0], nil
 	case n.Webhook != 0 && Principal(ctx).NeedAdmin() == nil:
 		w, err := r.DB.Webhook(ctx, n.Webhook)
 		if err != nil {

@@ -3,6 +3,7 @@ package model
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/openvantage/vantage/db"
@@ -11,6 +12,7 @@ import (
 
 // A FaultyMeasurement is something wrong with a measurement as the viewer may see it.
 type FaultyMeasurement struct {
+	ID              string
 	Kind            measurement.FaultKind
 	Reason          string
 	FoundAt         time.Time
@@ -18,16 +20,30 @@ type FaultyMeasurement struct {
 	Country         *Country
 	Network         *Network
 	ObservedCountry *Country // staff's to know
-	Details         json.RawMessage
+
+	AgeSeconds       *int
+	MeasurementCount *int
 
 	LoadMeasurement func() (*Measurement, error)
 }
 
+// IsNode marks an entity.
+func (*FaultyMeasurement) IsNode() {}
+
+// faultFigures are what Details of a measurement.Fault may have.
+type faultFigures struct {
+	Seconds      *int
+	Measurements *int
+}
+
 // NewFaultyMeasurement shows f to the viewer.
 func NewFaultyMeasurement(v Viewer, f db.Faulty) *FaultyMeasurement {
+	var d faultFigures
+	_ = json.Unmarshal(f.Details, &d) // what we wrote always reads
 	out := &FaultyMeasurement{
-		Kind: f.Kind, Reason: reasonOf(f), FoundAt: f.FoundAt, UID: string(f.UID), Country: NewCountry(f.Country), Network: NewNetwork(f.ASN),
-		Details: f.Details,
+		ID:   faultyPrefix + strconv.FormatInt(f.ID, 10),
+		Kind: f.Kind, Reason: reasonOf(f, d), FoundAt: f.FoundAt, UID: string(f.UID), Country: NewCountry(f.Country), Network: NewNetwork(f.ASN),
+		AgeSeconds: d.Seconds, MeasurementCount: d.Measurements,
 	}
 	if f.ObservedCountry != "" && v.Principal.Staff() {
 		out.ObservedCountry = NewCountry(f.ObservedCountry)
@@ -35,13 +51,11 @@ func NewFaultyMeasurement(v Viewer, f db.Faulty) *FaultyMeasurement {
 	return out
 }
 
-func reasonOf(f db.Faulty) string {
-	var d struct {
-		Seconds, Measurements int64
-		Engine, Software      string
+func reasonOf(f db.Faulty, d faultFigures) string {
+	var ago time.Duration
+	if d.Seconds != nil {
+		ago = time.Duration(*d.Seconds) * time.Second
 	}
-	_ = json.Unmarshal(f.Details, &d) // ours: it reads
-	ago := time.Duration(d.Seconds) * time.Second
 	where := NewCountry(f.Country).Name
 	switch f.Kind {
 	case measurement.GeoCountryMismatch:
@@ -49,7 +63,7 @@ func reasonOf(f db.Faulty) string {
 	case measurement.GeoNetworkMismatch:
 		return fmt.Sprintf("It says that it was made in %s, and was sent from another network.", f.ASN)
 	case measurement.Volume:
-		return fmt.Sprintf("There were %d measurements in one minute by probes in %s in %s of one kind.", d.Measurements, f.ASN, where)
+		return fmt.Sprintf("There were %d or more measurements in one minute by programs of one kind in %s in %s.", measurement.VolumeLimit, f.ASN, where)
 	case measurement.ClockFuture:
 		return fmt.Sprintf("It began %s after it was received.", -ago)
 	case measurement.ClockPast:

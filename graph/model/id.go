@@ -32,6 +32,7 @@ const (
 	webhookPrefix       = "whk_"
 	listVersionPrefix   = "tlv_"
 	urlPriorityPrefix   = "upr_"
+	faultyPrefix        = "flt_"
 )
 
 // A NodeID is a global id taken apart: exactly one field is set.
@@ -57,6 +58,7 @@ type NodeID struct {
 	Webhook       int64
 	ListVersion   int64
 	URLPriority   int64
+	Faulty        int64
 }
 
 // ParseNodeID takes a global id apart; false when it is none of ours.
@@ -112,6 +114,8 @@ func ParseNodeID(id string) (n NodeID, ok bool) {
 		n.ListVersion, err = number(rest)
 	case urlPriorityPrefix:
 		n.URLPriority, err = number(rest)
+	case faultyPrefix:
+		n.Faulty, err = number(rest)
 	default:
 		n.Probe, err = probe.ParseID(id)
 	}

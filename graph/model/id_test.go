@@ -68,6 +68,7 @@ func TestNodeID(t *testing.T) {
 			model.NewEvent(v, events.Event{Seq: seq}, db.Probe{}).ID:                      {Event: seq},
 			model.NewToken(db.Token{ID: seq}).ID:                                          {Token: seq},
 			model.NewAlert(db.Alert{ID: seq}, nil).ID:                                     {Alert: seq},
+			model.NewFaultyMeasurement(model.Viewer{}, db.Faulty{ID: seq}).ID:             {Faulty: seq},
 			model.NewDigest(db.Digest{ID: seq}).ID:                                        {Digest: seq},
 			model.NewWebhook(db.WebhookTarget{ID: seq}).ID:                                {Webhook: seq},
 			model.NewSilence(db.Silence{Silence: alert.Silence{ID: seq}}, time.Time{}).ID: {Silence: seq},
@@ -110,6 +111,7 @@ func FuzzParseNodeID(f *testing.F) {
 			{n.Workflow.Probe != "", "wfl_" + strings.TrimPrefix(string(n.Workflow.Probe), "prb_") + "_" + string(n.Workflow.Mode)},
 			{n.Alert != 0, fmt.Sprintf("alr_%d", n.Alert)},
 			{n.Silence != 0, fmt.Sprintf("sil_%d", n.Silence)},
+			{n.Faulty != 0, fmt.Sprintf("flt_%d", n.Faulty)},
 			{n.Digest != 0, fmt.Sprintf("dig_%d", n.Digest)},
 			{n.Webhook != 0, fmt.Sprintf("whk_%d", n.Webhook)},
 		} {
