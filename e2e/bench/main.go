@@ -54,6 +54,7 @@ var parts = []struct {
 	run  func(*bench, context.Context) error
 }{
 	{"heartbeats", (*bench).heartbeats},
+	{"ingest", (*bench).ingest},
 	{"delivery", (*bench).delivery},
 	{"resume", (*bench).resume},
 	{"memory", (*bench).memory},

@@ -36,7 +36,7 @@ func (s *subject) start(ctx context.Context) (time.Duration, error) {
 	s.api = freeAddress(ctx)
 	s.cmd = exec.CommandContext(ctx, s.binary, "serve")
 	s.cmd.Env = append(os.Environ(), "DATABASE_URL=", "DATA_DIR="+s.data, "LISTEN="+s.api, "HEARTBEAT_LISTEN="+freeAddress(ctx), "HEARTBEAT_MIN_INTERVAL=0", "LOG_LEVEL=warn",
-		"RATE_OPERATOR=10000000/1000000000") // or points would end before the server does
+		"RATE_OPERATOR=10000000/1000000000", "RATE_PROBE=10000000/1000000000") // or points would end before the server does
 	return s.launch(ctx, "/readyz")
 }
 
