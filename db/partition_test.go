@@ -33,8 +33,9 @@ func TestMakePartitions(t *testing.T) {
 		}
 		want := []string{
 			"body_20261201", "body_20270101", "cause_evaluation_20261201", "cause_evaluation_20270101", "discarded_submission_20261201", "discarded_submission_20270101",
-			"event_20261201", "event_20270101", "heartbeat_20261230", "heartbeat_20261231", "heartbeat_20270101", "heartbeat_20270102",
-			"measurement_20261201", "measurement_20270101",
+			"event_20261201", "event_20270101", "faulty_measurement_20261201", "faulty_measurement_20270101",
+			"heartbeat_20261230", "heartbeat_20261231", "heartbeat_20270101", "heartbeat_20270102",
+			"measurement_20261201", "measurement_20270101", "measurement_rollup_20261201", "measurement_rollup_20270101",
 			"probe_conduct_20261230", "probe_conduct_20261231", "probe_conduct_20270101", "probe_conduct_20270102",
 			"quality_20261201", "quality_20270101",
 		}
@@ -97,7 +98,7 @@ func TestDropPartitions(t *testing.T) {
 	t.Parallel()
 	keepAll := func(limit time.Time) map[string]time.Time {
 		keep := map[string]time.Time{}
-		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "cause_evaluation", "event"} {
+		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "faulty_measurement", "cause_evaluation", "event"} {
 			keep[table] = limit
 		}
 		return keep

@@ -97,16 +97,16 @@ func typical(report string) string {
 	var queries, connects, requests []any
 	for n := range 4 {
 		ip := fmt.Sprintf("192.0.2.%d", n)
-		queries = append(queries, map[string]any{"engine": "system", "hostname": "www.example.org", "query_type": "A", "failure": nil,
-			"answers": []any{map[string]any{"answer_type": "A", "ipv4": ip, "asn": 64512, "as_org_name": "Example"}}, "t": 0.01 * float64(n)})
+		answer := map[string]any{"answer_type": "A", "ipv4": ip, "asn": 64512, "as_org_name": "Example"}
+		queries = append(queries, map[string]any{"engine": "system", "hostname": "www.example.org", "query_type": "A", "failure": nil, "answers": []any{answer}, "t": 0.01 * float64(n)})
 		connects = append(connects, map[string]any{"ip": ip, "port": 443, "status": map[string]any{"success": true, "failure": nil}, "t": 0.1 * float64(n)})
 	}
 	var body string
 	for len(body) < 3000 {
 		body += page + strconv.Itoa(len(body)*len(body))
 	}
-	requests = append(requests, map[string]any{"failure": nil, "request": map[string]any{"url": "https://www.example.org/", "method": "GET"},
-		"response": map[string]any{"code": 200, "headers": map[string]any{"Server": "example", "Content-Type": "text/html"}, "body": body}})
+	answer := map[string]any{"code": 200, "headers": map[string]any{"Server": "example", "Content-Type": "text/html"}, "body": body}
+	requests = append(requests, map[string]any{"failure": nil, "request": map[string]any{"url": "https://www.example.org/", "method": "GET"}, "response": answer})
 	b, _ := json.Marshal(map[string]any{ // always encodes
 		"report_id": "20261121T000000Z_webconnectivity_IT_64512_n1_" + report, "test_name": "web_connectivity", "test_version": "0.4.3",
 		"probe_cc": "IT", "probe_asn": "AS64512", "measurement_start_time": time.Now().UTC().Format(time.DateTime),
