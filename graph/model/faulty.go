@@ -13,16 +13,14 @@ import (
 // A FaultyMeasurement is something wrong with a measurement as the viewer may see it.
 type FaultyMeasurement struct {
 	ID              string
-	Kind            measurement.FaultKind
-	Reason          string
+	Fault           measurement.FaultKind
+	Explanation     string
 	FoundAt         time.Time
 	UID             string
-	Country         *Country
-	Network         *Network
 	ObservedCountry *Country // staff's to know
 
 	AgeSeconds       *int
-	MeasurementCount *int
+	MeasurementCount *int64
 
 	LoadMeasurement func() (*Measurement, error)
 }
@@ -33,7 +31,7 @@ func (*FaultyMeasurement) IsNode() {}
 // faultFigures are what Details of a measurement.Fault may have.
 type faultFigures struct {
 	Seconds      *int
-	Measurements *int
+	Measurements *int64
 }
 
 // NewFaultyMeasurement shows f to the viewer.
@@ -41,8 +39,8 @@ func NewFaultyMeasurement(v Viewer, f db.Faulty) *FaultyMeasurement {
 	var d faultFigures
 	_ = json.Unmarshal(f.Details, &d) // what we wrote always reads
 	out := &FaultyMeasurement{
-		ID:   faultyPrefix + strconv.FormatInt(f.ID, 10),
-		Kind: f.Kind, Reason: reasonOf(f, d), FoundAt: f.FoundAt, UID: string(f.UID), Country: NewCountry(f.Country), Network: NewNetwork(f.ASN),
+		ID:    faultyPrefix + strconv.FormatInt(f.ID, 10),
+		Fault: f.Kind, Explanation: reasonOf(f, d), FoundAt: f.FoundAt, UID: string(f.UID),
 		AgeSeconds: d.Seconds, MeasurementCount: d.Measurements,
 	}
 	if f.ObservedCountry != "" && v.Principal.Staff() {
