@@ -47,6 +47,7 @@ type ResolverRoot interface {
 	Country() CountryResolver
 	CoverageChange() CoverageChangeResolver
 	Event() EventResolver
+	FaultyMeasurement() FaultyMeasurementResolver
 	Heartbeat() HeartbeatResolver
 	Investigation() InvestigationResolver
 	Measurement() MeasurementResolver
@@ -103,6 +104,9 @@ type CoverageChangeResolver interface {
 type EventResolver interface {
 	Subject(ctx context.Context, obj *model.Event) (model.Node, error)
 }
+type FaultyMeasurementResolver interface {
+	Measurement(ctx context.Context, obj *model.FaultyMeasurement) (*model.Measurement, error)
+}
 type HeartbeatResolver interface {
 	Probe(ctx context.Context, obj *model.Heartbeat) (*model.Probe, error)
 }
@@ -113,6 +117,8 @@ type InvestigationResolver interface {
 type MeasurementResolver interface {
 	Probe(ctx context.Context, obj *model.Measurement) (*model.Probe, error)
 	Body(ctx context.Context, obj *model.Measurement) (json.RawMessage, error)
+
+	Faults(ctx context.Context, obj *model.Measurement) ([]*model.FaultyMeasurement, error)
 }
 type MutationResolver interface {
 	CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error)
@@ -186,6 +192,7 @@ type QueryResolver interface {
 	Coverage(ctx context.Context, filter *model.CountryFilter, asOf *time.Time) ([]*model.Coverage, error)
 	Replacements(ctx context.Context, filter *model.ReplacementFilter, first *int, after *string, last *int, before *string) (*model.ReplacementConnection, error)
 	Events(ctx context.Context, filter *model.EventFilter, first *int, after *string, last *int, before *string) (*model.EventConnection, error)
+	FaultyMeasurements(ctx context.Context, filter *model.FaultyMeasurementFilter, first *int, after *string, last *int, before *string) (*model.FaultyMeasurementConnection, error)
 	Investigations(ctx context.Context, filter *model.InvestigationFilter, first *int, after *string, last *int, before *string) (*model.InvestigationConnection, error)
 	Measurement(ctx context.Context, uid string) (*model.Measurement, error)
 	Measurements(ctx context.Context, filter *model.MeasurementFilter, orderBy *model.MeasurementOrder, first *int, after *string, last *int, before *string) (*model.MeasurementConnection, error)
@@ -268,6 +275,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		unmarshalInputDeleteUrlPriorityInput,
 		unmarshalInputDeleteWebhookInput,
 		unmarshalInputEventFilter,
+		unmarshalInputFaultyMeasurementFilter,
 		unmarshalInputHeartbeatInput,
 		unmarshalInputInvestigationFilter,
 		unmarshalInputMeasurementFilter,
@@ -389,7 +397,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "schema/alert.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
+//go:embed "schema/alert.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/faulty.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -408,6 +416,7 @@ var sources = []*ast.Source{
 	{Name: "schema/country.graphqls", Input: sourceData("schema/country.graphqls"), BuiltIn: false},
 	{Name: "schema/coverage.graphqls", Input: sourceData("schema/coverage.graphqls"), BuiltIn: false},
 	{Name: "schema/event.graphqls", Input: sourceData("schema/event.graphqls"), BuiltIn: false},
+	{Name: "schema/faulty.graphqls", Input: sourceData("schema/faulty.graphqls"), BuiltIn: false},
 	{Name: "schema/heartbeat.graphqls", Input: sourceData("schema/heartbeat.graphqls"), BuiltIn: false},
 	{Name: "schema/investigation.graphqls", Input: sourceData("schema/investigation.graphqls"), BuiltIn: false},
 	{Name: "schema/measurement.graphqls", Input: sourceData("schema/measurement.graphqls"), BuiltIn: false},
@@ -991,6 +1000,50 @@ func childFields_EventEdge(ctx context.Context, ec *executionContext, field grap
 	return nil, fmt.Errorf("no field named %q was found under type EventEdge", field.Name)
 }
 
+func childFields_FaultyMeasurement(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return fieldContext_FaultyMeasurement_id(ctx, ec, field)
+	case "fault":
+		return fieldContext_FaultyMeasurement_fault(ctx, ec, field)
+	case "explanation":
+		return fieldContext_FaultyMeasurement_explanation(ctx, ec, field)
+	case "foundAt":
+		return fieldContext_FaultyMeasurement_foundAt(ctx, ec, field)
+	case "uid":
+		return fieldContext_FaultyMeasurement_uid(ctx, ec, field)
+	case "measurement":
+		return fieldContext_FaultyMeasurement_measurement(ctx, ec, field)
+	case "observedCountry":
+		return fieldContext_FaultyMeasurement_observedCountry(ctx, ec, field)
+	case "ageSeconds":
+		return fieldContext_FaultyMeasurement_ageSeconds(ctx, ec, field)
+	case "measurementCount":
+		return fieldContext_FaultyMeasurement_measurementCount(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type FaultyMeasurement", field.Name)
+}
+
+func childFields_FaultyMeasurementConnection(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return fieldContext_FaultyMeasurementConnection_edges(ctx, ec, field)
+	case "pageInfo":
+		return fieldContext_FaultyMeasurementConnection_pageInfo(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type FaultyMeasurementConnection", field.Name)
+}
+
+func childFields_FaultyMeasurementEdge(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return fieldContext_FaultyMeasurementEdge_cursor(ctx, ec, field)
+	case "node":
+		return fieldContext_FaultyMeasurementEdge_node(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type FaultyMeasurementEdge", field.Name)
+}
+
 func childFields_Figures(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "probeCount":
@@ -1311,6 +1364,8 @@ func childFields_Measurement(ctx context.Context, ec *executionContext, field gr
 		return fieldContext_Measurement_bodyUrl(ctx, ec, field)
 	case "permalink":
 		return fieldContext_Measurement_permalink(ctx, ec, field)
+	case "faults":
+		return fieldContext_Measurement_faults(ctx, ec, field)
 	case "probeFlapping":
 		return fieldContext_Measurement_probeFlapping(ctx, ec, field)
 	case "probeSuspended":
@@ -1343,6 +1398,22 @@ func childFields_MeasurementEdge(ctx context.Context, ec *executionContext, fiel
 		return fieldContext_MeasurementEdge_node(ctx, ec, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type MeasurementEdge", field.Name)
+}
+
+func childFields_MeasurementFault(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "fault":
+		return fieldContext_MeasurementFault_fault(ctx, ec, field)
+	case "explanation":
+		return fieldContext_MeasurementFault_explanation(ctx, ec, field)
+	case "foundAt":
+		return fieldContext_MeasurementFault_foundAt(ctx, ec, field)
+	case "ageSeconds":
+		return fieldContext_MeasurementFault_ageSeconds(ctx, ec, field)
+	case "measurementCount":
+		return fieldContext_MeasurementFault_measurementCount(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type MeasurementFault", field.Name)
 }
 
 func childFields_MeasurementScored(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3607,6 +3678,52 @@ func field_Query_events_args(ctx context.Context, ec *executionContext, rawArgs 
 	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
 		func(ctx context.Context, v any) (*model.EventFilter, error) {
 			return unmarshalOEventFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐEventFilter(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["filter"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int, error) {
+			return unmarshalOInt2ᚖint(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return unmarshalOCursor2ᚖstring(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int, error) {
+			return unmarshalOInt2ᚖint(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*string, error) {
+			return unmarshalOCursor2ᚖstring(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg4
+	return args, nil
+}
+
+func field_Query_faultyMeasurements_args(ctx context.Context, ec *executionContext, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
+		func(ctx context.Context, v any) (*model.FaultyMeasurementFilter, error) {
+			return unmarshalOFaultyMeasurementFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementFilter(ctx, ec, v)
 		})
 	if err != nil {
 		return nil, err
@@ -9215,6 +9332,350 @@ func fieldContext_EventEdge_node(_ context.Context, ec *executionContext, field 
 	return fc, nil
 }
 
+func _FaultyMeasurement_id(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_id(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNID2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurement_id(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func _FaultyMeasurement_fault(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_fault(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v measurement.FaultKind) graphql.Marshaler {
+			return marshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurement_fault(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type MeasurementFaultKind does not have child fields"))
+}
+
+func _FaultyMeasurement_explanation(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_explanation(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Explanation, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurement_explanation(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func _FaultyMeasurement_foundAt(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_foundAt(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FoundAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return marshalNDateTime2timeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurement_foundAt(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _FaultyMeasurement_uid(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_uid(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.UID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNID2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurement_uid(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func _FaultyMeasurement_measurement(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_measurement(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.FaultyMeasurement().Measurement(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Measurement) graphql.Marshaler {
+			return marshalOMeasurement2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐMeasurement(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_FaultyMeasurement_measurement(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FaultyMeasurement",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Measurement(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _FaultyMeasurement_observedCountry(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_observedCountry(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ObservedCountry, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Country) graphql.Marshaler {
+			return marshalOCountry2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐCountry(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_FaultyMeasurement_observedCountry(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FaultyMeasurement",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Country(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _FaultyMeasurement_ageSeconds(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_ageSeconds(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AgeSeconds, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return marshalOInt2ᚖint(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_FaultyMeasurement_ageSeconds(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func _FaultyMeasurement_measurementCount(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurement_measurementCount(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MeasurementCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return marshalOBigInt2ᚖint64(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_FaultyMeasurement_measurementCount(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurement", field, false, false, errors.New("field of type BigInt does not have child fields"))
+}
+
+func _FaultyMeasurementConnection_edges(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurementConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurementConnection_edges(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.FaultyMeasurementEdge) graphql.Marshaler {
+			return marshalNFaultyMeasurementEdge2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementEdgeᚄ(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurementConnection_edges(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FaultyMeasurementConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_FaultyMeasurementEdge(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _FaultyMeasurementConnection_pageInfo(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurementConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurementConnection_pageInfo(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
+			return marshalNPageInfo2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPageInfo(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurementConnection_pageInfo(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FaultyMeasurementConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_PageInfo(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _FaultyMeasurementEdge_cursor(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurementEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurementEdge_cursor(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNCursor2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurementEdge_cursor(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("FaultyMeasurementEdge", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func _FaultyMeasurementEdge_node(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurementEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_FaultyMeasurementEdge_node(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.FaultyMeasurement) graphql.Marshaler {
+			return marshalNFaultyMeasurement2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurement(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_FaultyMeasurementEdge_node(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "FaultyMeasurementEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_FaultyMeasurement(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
 func _Figures_probeCount(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Figures) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -12284,6 +12745,38 @@ func fieldContext_Measurement_permalink(_ context.Context, ec *executionContext,
 	return graphql.NewScalarFieldContext("Measurement", field, false, false, errors.New("field of type URL does not have child fields"))
 }
 
+func _Measurement_faults(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Measurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Measurement_faults(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Measurement().Faults(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.FaultyMeasurement) graphql.Marshaler {
+			return marshalNMeasurementFault2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementᚄ(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Measurement_faults(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Measurement",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_MeasurementFault(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
 func _Measurement_probeFlapping(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Measurement) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -12516,6 +13009,121 @@ func fieldContext_MeasurementEdge_node(_ context.Context, ec *executionContext, 
 		},
 	}
 	return fc, nil
+}
+
+func _MeasurementFault_fault(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_MeasurementFault_fault(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Fault, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v measurement.FaultKind) graphql.Marshaler {
+			return marshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_MeasurementFault_fault(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MeasurementFault", field, false, false, errors.New("field of type MeasurementFaultKind does not have child fields"))
+}
+
+func _MeasurementFault_explanation(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_MeasurementFault_explanation(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Explanation, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_MeasurementFault_explanation(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MeasurementFault", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func _MeasurementFault_foundAt(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_MeasurementFault_foundAt(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FoundAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return marshalNDateTime2timeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_MeasurementFault_foundAt(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MeasurementFault", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _MeasurementFault_ageSeconds(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_MeasurementFault_ageSeconds(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.AgeSeconds, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return marshalOInt2ᚖint(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_MeasurementFault_ageSeconds(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MeasurementFault", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func _MeasurementFault_measurementCount(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.FaultyMeasurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_MeasurementFault_measurementCount(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MeasurementCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int64) graphql.Marshaler {
+			return marshalOBigInt2ᚖint64(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_MeasurementFault_measurementCount(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("MeasurementFault", field, false, false, errors.New("field of type BigInt does not have child fields"))
 }
 
 func _MeasurementScored_cursor(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.MeasurementScored) (ret graphql.Marshaler) {
@@ -17361,6 +17969,50 @@ func fieldContext_Query_events(ctx context.Context, ec *executionContext, field 
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = field_Query_events_args(ctx, ec, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func _Query_faultyMeasurements(ctx context.Context, ec *executionContext, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Query_faultyMeasurements(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().FaultyMeasurements(ctx, fc.Args["filter"].(*model.FaultyMeasurementFilter), fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.FaultyMeasurementConnection) graphql.Marshaler {
+			return marshalNFaultyMeasurementConnection2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementConnection(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Query_faultyMeasurements(ctx context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_FaultyMeasurementConnection(ctx, ec, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = field_Query_faultyMeasurements_args(ctx, ec, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -25938,6 +26590,71 @@ func unmarshalInputEventFilter(ctx context.Context, ec *executionContext, obj an
 	return it, nil
 }
 
+func unmarshalInputFaultyMeasurementFilter(ctx context.Context, ec *executionContext, obj any) (model.FaultyMeasurementFilter, error) {
+	var it model.FaultyMeasurementFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"since", "until", "kinds", "countries", "asns", "uids"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "since":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("since"))
+			data, err := unmarshalODateTime2ᚖtimeᚐTime(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Since = data
+		case "until":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("until"))
+			data, err := unmarshalODateTime2ᚖtimeᚐTime(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Until = data
+		case "kinds":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("kinds"))
+			data, err := unmarshalOMeasurementFaultKind2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKindᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Kinds = data
+		case "countries":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("countries"))
+			data, err := unmarshalOCountryCode2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋcountryᚐCodeᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Countries = data
+		case "asns":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("asns"))
+			data, err := unmarshalOASN2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋnetworkᚐASNᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Asns = data
+		case "uids":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("uids"))
+			data, err := unmarshalOID2ᚕstringᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Uids = data
+		}
+	}
+	return it, nil
+}
+
 func unmarshalInputHeartbeatInput(ctx context.Context, ec *executionContext, obj any) (model.HeartbeatInput, error) {
 	var it model.HeartbeatInput
 	if obj == nil {
@@ -27652,6 +28369,11 @@ func _Node(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj 
 			return graphql.Null
 		}
 		return _Heartbeat(ctx, ec, sel, obj)
+	case *model.FaultyMeasurement:
+		if obj == nil {
+			return graphql.Null
+		}
+		return _FaultyMeasurement(ctx, ec, sel, obj)
 	case *model.Event:
 		if obj == nil {
 			return graphql.Null
@@ -30131,6 +30853,203 @@ func _EventEdge(ctx context.Context, ec *executionContext, sel ast.SelectionSet,
 	return out
 }
 
+var faultyMeasurementImplementors = []string{"FaultyMeasurement", "Node"}
+
+func _FaultyMeasurement(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.FaultyMeasurement) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, faultyMeasurementImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("FaultyMeasurement")
+		case "id":
+			out.Values[i] = _FaultyMeasurement_id(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "fault":
+			out.Values[i] = _FaultyMeasurement_fault(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "explanation":
+			out.Values[i] = _FaultyMeasurement_explanation(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "foundAt":
+			out.Values[i] = _FaultyMeasurement_foundAt(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "uid":
+			out.Values[i] = _FaultyMeasurement_uid(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "measurement":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = _FaultyMeasurement_measurement(ctx, ec, field, obj)
+				if res == graphql.RequiredNull {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+		case "observedCountry":
+			out.Values[i] = _FaultyMeasurement_observedCountry(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "ageSeconds":
+			out.Values[i] = _FaultyMeasurement_ageSeconds(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		case "measurementCount":
+			out.Values[i] = _FaultyMeasurement_measurementCount(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				atomic.AddUint32(&out.Invalids, 1)
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var faultyMeasurementConnectionImplementors = []string{"FaultyMeasurementConnection"}
+
+func _FaultyMeasurementConnection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.FaultyMeasurementConnection) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, faultyMeasurementConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("FaultyMeasurementConnection")
+		case "edges":
+			out.Values[i] = _FaultyMeasurementConnection_edges(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = _FaultyMeasurementConnection_pageInfo(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var faultyMeasurementEdgeImplementors = []string{"FaultyMeasurementEdge"}
+
+func _FaultyMeasurementEdge(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.FaultyMeasurementEdge) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, faultyMeasurementEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("FaultyMeasurementEdge")
+		case "cursor":
+			out.Values[i] = _FaultyMeasurementEdge_cursor(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "node":
+			out.Values[i] = _FaultyMeasurementEdge_node(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var figuresImplementors = []string{"Figures"}
 
 func _Figures(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.Figures) graphql.Marshaler {
@@ -31319,6 +32238,44 @@ func _Measurement(ctx context.Context, ec *executionContext, sel ast.SelectionSe
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "faults":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = _Measurement_faults(ctx, ec, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		case "probeFlapping":
 			out.Values[i] = _Measurement_probeFlapping(ctx, ec, field, obj)
 			if out.Values[i] == graphql.Null {
@@ -31428,6 +32385,64 @@ func _MeasurementEdge(ctx context.Context, ec *executionContext, sel ast.Selecti
 		case "node":
 			out.Values[i] = _MeasurementEdge_node(ctx, ec, field, obj)
 			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var measurementFaultImplementors = []string{"MeasurementFault"}
+
+func _MeasurementFault(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.FaultyMeasurement) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, measurementFaultImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("MeasurementFault")
+		case "fault":
+			out.Values[i] = _MeasurementFault_fault(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "explanation":
+			out.Values[i] = _MeasurementFault_explanation(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "foundAt":
+			out.Values[i] = _MeasurementFault_foundAt(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "ageSeconds":
+			out.Values[i] = _MeasurementFault_ageSeconds(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "measurementCount":
+			out.Values[i] = _MeasurementFault_measurementCount(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
 				out.Invalids++
 			}
 		default:
@@ -33836,6 +34851,28 @@ func _Query(ctx context.Context, ec *executionContext, sel ast.SelectionSet) gra
 					}
 				}()
 				res = _Query_events(ctx, ec, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "faultyMeasurements":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = _Query_faultyMeasurements(ctx, ec, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -39169,6 +40206,52 @@ func marshalNEventKind2githubᚗcomᚋopenvantageᚋvantageᚋeventsᚐKind(ctx 
 	return res
 }
 
+func marshalNFaultyMeasurement2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurement(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.FaultyMeasurement) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _FaultyMeasurement(ctx, ec, sel, v)
+}
+
+func marshalNFaultyMeasurementConnection2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementConnection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.FaultyMeasurementConnection) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _FaultyMeasurementConnection(ctx, ec, sel, v)
+}
+
+func marshalNFaultyMeasurementEdge2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementEdgeᚄ(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v []*model.FaultyMeasurementEdge) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return marshalNFaultyMeasurementEdge2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementEdge(ctx, ec, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func marshalNFaultyMeasurementEdge2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementEdge(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.FaultyMeasurementEdge) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _FaultyMeasurementEdge(ctx, ec, sel, v)
+}
+
 func marshalNFigures2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFigures(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.Figures) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -39509,6 +40592,49 @@ func marshalNMeasurementEdge2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋm
 		return graphql.Null
 	}
 	return _MeasurementEdge(ctx, ec, sel, v)
+}
+
+func marshalNMeasurementFault2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementᚄ(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v []*model.FaultyMeasurement) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return marshalNMeasurementFault2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurement(ctx, ec, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func marshalNMeasurementFault2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurement(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.FaultyMeasurement) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _MeasurementFault(ctx, ec, sel, v)
+}
+
+func unmarshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx context.Context, ec *executionContext, v any) (measurement.FaultKind, error) {
+	tmp, err := graphql.UnmarshalString(v)
+	res := measurement.FaultKind(tmp)
+	return res, graphql.ErrorOnPath(ctx, err)
+}
+
+func marshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v measurement.FaultKind) graphql.Marshaler {
+	_ = sel
+	res := graphql.MarshalString(string(v))
+	if res == graphql.Null {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+	}
+	return res
 }
 
 func unmarshalNMeasurementFormat2githubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐMeasurementFormat(ctx context.Context, ec *executionContext, v any) (model.MeasurementFormat, error) {
@@ -41781,6 +42907,14 @@ func marshalOEventKind2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋeventsᚐKind�
 	return ret
 }
 
+func unmarshalOFaultyMeasurementFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFaultyMeasurementFilter(ctx context.Context, ec *executionContext, v any) (*model.FaultyMeasurementFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := unmarshalInputFaultyMeasurementFilter(ctx, ec, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
+}
+
 func marshalOFingerprintSet2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐFingerprintSet(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.FingerprintSet) graphql.Marshaler {
 	if v == nil {
 		return graphql.Null
@@ -41950,6 +43084,42 @@ func marshalOMeasurement2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodel
 		return graphql.Null
 	}
 	return _Measurement(ctx, ec, sel, v)
+}
+
+func unmarshalOMeasurementFaultKind2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKindᚄ(ctx context.Context, ec *executionContext, v any) ([]measurement.FaultKind, error) {
+	if v == nil {
+		return nil, nil
+	}
+	vSlice := graphql.CoerceList(v)
+	var err error
+	res := make([]measurement.FaultKind, len(vSlice))
+	for i := range vSlice {
+		ctx := graphql.WithPathContext(ctx, graphql.NewPathWithIndex(i))
+		res[i], err = unmarshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx, ec, vSlice[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+func marshalOMeasurementFaultKind2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKindᚄ(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v []measurement.FaultKind) graphql.Marshaler {
+	if v == nil {
+		return graphql.Null
+	}
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return marshalNMeasurementFaultKind2githubᚗcomᚋopenvantageᚋvantageᚋmeasurementᚐFaultKind(ctx, ec, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
 }
 
 func unmarshalOMeasurementFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐMeasurementFilter(ctx context.Context, ec *executionContext, v any) (*model.MeasurementFilter, error) {

@@ -323,6 +323,38 @@ type EventFilter struct {
 	Until *time.Time `json:"until,omitempty"`
 }
 
+// A page of faults.
+type FaultyMeasurementConnection struct {
+	// The faults with their cursors, at most 100.
+	Edges []*FaultyMeasurementEdge `json:"edges"`
+	// Where this page stands.
+	PageInfo *PageInfo `json:"pageInfo"`
+}
+
+// A fault in a list.
+type FaultyMeasurementEdge struct {
+	// Its place in the list.
+	Cursor string `json:"cursor"`
+	// The fault.
+	Node *FaultyMeasurement `json:"node"`
+}
+
+// Which faults. All given conditions must hold; an empty list matches nothing. Times are half-open: `since` is included, `until` is not.
+type FaultyMeasurementFilter struct {
+	// Found at or after.
+	Since *time.Time `json:"since,omitempty"`
+	// Found before.
+	Until *time.Time `json:"until,omitempty"`
+	// Only these kinds.
+	Kinds []measurement.FaultKind `json:"kinds,omitempty"`
+	// Only of measurements that name these countries.
+	Countries []country.Code `json:"countries,omitempty"`
+	// Only of measurements that name these networks.
+	Asns []network.ASN `json:"asns,omitempty"`
+	// Only of these measurements.
+	Uids []string `json:"uids,omitempty"`
+}
+
 // Counts of the whole network, as of now.
 type Figures struct {
 	// Probes that are not retired.
