@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/db/embedded"
 	"github.com/openvantage/vantage/fault"
@@ -21,7 +23,23 @@ const (
 // A database is the one that was named, or a private one with its server.
 type database struct {
 	url    string
+	dir    string           // the data directory, where other things are kept too
 	server *embedded.Server // nil when it is somebody else's
+}
+
+// archiveURL is the setting, or the place in the data directory.
+func (d *database) archiveURL(set string) (string, error) {
+	if set != "" {
+		return set, nil
+	}
+	dir, err := filepath.Abs(d.dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	return archive.FolderURL(filepath.Join(dir, "archive")), nil
 }
 
 // databaseFlags name a database for commands that need nothing else.
@@ -32,22 +50,23 @@ type databaseFlags struct {
 
 // openDatabase starts the private database unless one is named.
 func openDatabase(ctx context.Context, f databaseFlags, log *slog.Logger) (*database, error) {
-	if f.DatabaseURL != "" {
-		return &database{url: f.DatabaseURL}, nil
-	}
 	dir := f.DataDir
 	if dir == "" {
 		dir = defaultDataDir
 	}
+	if f.DatabaseURL != "" {
+		return &database{url: f.DatabaseURL, dir: dir}, nil
+	}
 	s, err := embedded.Start(ctx, embedded.Config{DataDir: dir, Log: log.With("from", "postgresql")})
 	if fault.Is(err, fault.Invalid) && f.DataDir == "" && os.Geteuid() == 0 {
 		log.Info("PostgreSQL's user cannot work in ./var; using "+rootDataDir+" instead", "because", fault.Of(err).Message)
-		s, err = embedded.Start(ctx, embedded.Config{DataDir: rootDataDir, Log: log.With("from", "postgresql")})
+		dir = rootDataDir
+		s, err = embedded.Start(ctx, embedded.Config{DataDir: dir, Log: log.With("from", "postgresql")})
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &database{url: s.URL, server: s}, nil
+	return &database{url: s.URL, dir: dir, server: s}, nil
 }
 
 // joinDatabase is openDatabase for a command that may run beside a server: where a server has
@@ -60,7 +79,7 @@ func joinDatabase(ctx context.Context, f databaseFlags, log *slog.Logger) (*data
 		}
 		for _, dir := range dirs {
 			if url, err := embedded.Find(dir); err == nil {
-				return &database{url: url}, nil
+				return &database{url: url, dir: dir}, nil
 			}
 		}
 	}

@@ -42,14 +42,15 @@ var imports = map[string]string{
 	"alert":       "country fault probe",
 	"replay":      "alert country coverage fault network probe",
 
+	"archive":     "country fault measurement",
 	"geo":         "country network",
 	"events":      "alert country coverage measurement network probe",
 	"migrations":  "",
-	"db":          "access alert country coverage events fault measurement migrations network probe testlist",
+	"db":          "access alert archive country coverage events fault measurement migrations network probe testlist",
 	"db/embedded": "fault",
 	"db/dbtest":   "db db/embedded migrations",
 	"notify":      "alert fault",
-	"service":     "access alert country coverage db events fault measurement network notify probe testlist",
+	"service":     "access alert archive country coverage db events fault measurement network notify probe testlist",
 	"jobs":        "db service",
 
 	"engine":      "fault",
@@ -59,15 +60,16 @@ var imports = map[string]string{
 	"ooni":        "fault network probe",
 	"ooniapi":     "access country db fault measurement network service testlist",
 	"web":         "",
-	"server":      "access client country db engine fault geo graph graph/model jobs measurement network notify ooni ooniapi probe resolvers service web",
+	"server":      "access archive client country db engine fault geo graph graph/model jobs measurement network notify ooni ooniapi probe resolvers service web",
 
 	"client":     "country fault measurement network probe",
 	"simulation": "client country fault measurement network probe",
-	"main":       "access client country coverage db db/embedded events fault measurement network probe replay server service simulation testlist",
+	"main":       "access archive client country coverage db db/embedded events fault measurement network probe replay server service simulation testlist",
 
-	"country/gen":       "",
-	"client/clienttest": "fault",
-	"notify/notifytest": "",
+	"country/gen":         "",
+	"archive/archivetest": "",
+	"client/clienttest":   "fault",
+	"notify/notifytest":   "",
 }
 
 // rules are the packages that take values and return values.

@@ -33,6 +33,9 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer d.close(ctx)
+	if c.ArchiveURL, err = d.archiveURL(c.ArchiveURL); err != nil {
+		return err
+	}
 	s, err := server.New(ctx, c.Config, d.url, version, log)
 	if err != nil {
 		return err

@@ -202,7 +202,7 @@ func TestFaultsOfARealServer(t *testing.T) {
 		_, noProbe := d.Probe(t.Context(), "prb_0000000000000000")
 		_, noMeasurement := d.Measurement(t.Context(), "20260310120000.000000_DE_signal_0123456789abcdef")
 		_, noID := d.Measurement(t.Context(), "nonsense")
-		_, noBody := d.Body(t.Context(), "20260310120000.000000_DE_signal_0123456789abcdef")
+		_, noBody := d.StoredBody(t.Context(), "20260310120000.000000_DE_signal_0123456789abcdef")
 		_, noToken := d.Token(t.Context(), 1)
 		for _, err := range []error{noProbe, noMeasurement, noID, noBody, noToken} {
 			if !fault.Is(err, fault.NotFound) {

@@ -490,17 +490,3 @@ func (t *Tx) InsertBodies(ctx context.Context, all ...PackedBody) error {
 	}
 	return t.copyIn(ctx, "body", "received_at, country, uid, data", rows)
 }
-
-// Body returns a body byte for byte. NOT_FOUND when there is none.
-func (r reader) Body(ctx context.Context, uid measurement.ID) ([]byte, error) {
-	at, cc, ok := uid.Split()
-	if !ok {
-		return nil, fault.New(fault.NotFound, "There is no measurement with this uid.")
-	}
-	data, err := one(ctx, r, pgx.RowTo[[]byte],
-		"select data from body where received_at = $1 and country = $2 and uid = $3", at, cc, uid)
-	if err != nil {
-		return nil, err
-	}
-	return decoder.DecodeAll(data, nil)
-}

@@ -29,7 +29,8 @@ func TestBody(t *testing.T) {
 		write(t, d, func(ctx context.Context, tx *db.Tx) error {
 			return tx.InsertBodies(ctx, db.PackedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: db.Compress(body)})
 		})
-		got, err := d.Body(context.Background(), uid)
+		stored, err := d.StoredBody(context.Background(), uid)
+		got := stored.Here
 		if err != nil || !bytes.Equal(got, body) {
 			t.Fatal("another body came back", len(got), len(body), err)
 		}

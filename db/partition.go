@@ -33,6 +33,7 @@ var partitioned = []struct {
 	{"body", monthly, 1},
 	{"measurement_rollup", monthly, 1},
 	{"faulty_measurement", monthly, 1},
+	{"packed_body", monthly, 1},
 	{"discarded_submission", monthly, 1},
 	{"cause_evaluation", monthly, 1},
 	{"event", monthly, 1},
@@ -97,7 +98,7 @@ func (d *DB) MakePartitions(ctx context.Context, now time.Time) (int, error) {
 // archives bring instants outside what MakePartitions has made.
 func (d *DB) MakePartitionsFor(ctx context.Context, receivedAt ...time.Time) error {
 	for _, at := range receivedAt {
-		for _, table := range []string{"measurement", "body", "discarded_submission", "measurement_rollup"} {
+		for _, table := range []string{"measurement", "body", "packed_body", "discarded_submission", "measurement_rollup"} {
 			if _, err := d.makePartition(ctx, table, monthly, at); err != nil {
 				return err
 			}
@@ -125,7 +126,8 @@ func (d *DB) makePartition(ctx context.Context, table string, s span, at time.Ti
 
 // DropPartitions drops every partition whose whole time lies before the table's limit, and
 // returns their names. A table that keep does not name, or names with a zero time, is kept
-// whole. A reader of the log that has not come past what is dropped gets RESYNC.
+// whole, and so is a part of the spool that is not archived yet. A reader of the log that has not
+// come past what is dropped gets RESYNC.
 func (d *DB) DropPartitions(ctx context.Context, keep map[string]time.Time) ([]string, error) {
 	defer d.parts.forget()
 	var dropped []string
@@ -170,6 +172,13 @@ func (d *DB) dropPartition(ctx context.Context, table, name string) (gone bool, 
 			return err
 		}
 		quoted := pgx.Identifier{name}.Sanitize()
+		if table == "body" {
+			waiting, err := one(ctx, tx.reader, pgx.RowTo[bool], "select exists (select from "+quoted+")")
+			if err != nil || waiting {
+				gone = false
+				return err
+			}
+		}
 		if table == "event" {
 			floor := fmt.Sprintf("update log_floor set seq = greatest(seq, (select coalesce(max(seq), 0) from %s))", quoted)
 			if err := tx.exec(ctx, floor); err != nil {

@@ -64,6 +64,12 @@ func New(d *db.DB, s *service.Service, keep Retention, rate float64, log *slog.L
 		}},
 		{"ask third parties", time.Minute, s.AskThirdParties},
 		{"find volume faults", time.Minute, s.FindVolumeFaults},
+		{"archive bodies", time.Minute, func(ctx context.Context) error {
+			if d.Now().Minute() == archiveMinute {
+				return s.Pack(ctx)
+			}
+			return s.PackLarge(ctx)
+		}},
 		{"forget answers", time.Hour, func(ctx context.Context) error {
 			_, err := s.ForgetAnswers(ctx)
 			return err
@@ -79,6 +85,12 @@ func New(d *db.DB, s *service.Service, keep Retention, rate float64, log *slog.L
 	}
 	return r
 }
+
+// archiveMinute is the minute of an hour at which the hours before it are archived. A look that fails, or
+// is missed, is made up for by the others.
+//
+// Source: design/measurements.md, section 1 (the peer's uploader).
+const archiveMinute = 10
 
 // conductKept is how long it is kept what measurements say of their probes: snapshots look at four
 // hours of it, and a person who doubts a score at some days.

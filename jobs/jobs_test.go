@@ -114,3 +114,6 @@ func (silent) Submission(string)               {}
 func (silent) Refused(string)                  {}
 func (silent) Scored(time.Duration)            {}
 func (silent) Relayed(time.Duration)           {}
+func (silent) Packed(string)                   {}
+func (silent) Spooled(int64)                   {}
+func (silent) Damaged()                        {}

@@ -35,7 +35,7 @@ func (r *measurementResolver) Body(ctx context.Context, obj *model.Measurement) 
 	if err := engine.Produced(ctx, obj.BodySizeBytes); err != nil {
 		return nil, err
 	}
-	return r.DB.Body(ctx, measurement.ID(obj.UID))
+	return r.Flows.Body(ctx, measurement.ID(obj.UID))
 }
 
 // shownMeasurements shows rows; their probes are loaded together, when one is asked for.

@@ -42,6 +42,8 @@ type Config struct {
 	KeepHeartbeats          time.Duration         `name:"keep-heartbeats" env:"KEEP_HEARTBEATS" default:"0" help:"Drop heartbeats older than this, by whole days. 0: keep all."`
 	KeepMeasurements        time.Duration         `name:"keep-measurements" env:"KEEP_MEASUREMENTS" default:"0" help:"Drop measurements older than this, by whole months. 0: keep all."`
 	KeepEvents              time.Duration         `name:"keep-events" env:"KEEP_EVENTS" default:"0" help:"Drop events, and explanations of silences, older than this, by whole months; asOf is refused once some are dropped. 0: keep all."`
+	ArchiveURL              string                `name:"archive-url" env:"ARCHIVE_URL" help:"Where bodies are archived: file:///DIR, or s3://BUCKET?endpoint=https://s3.example.org&region=eu-1 with its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Absent: the directory archive under the data directory."`
+	CollectorID             int                   `name:"collector-id" env:"COLLECTOR_ID" default:"1" help:"Number of this server's database in the names of archived files. No other may have the same in one store."`
 	MaxDatabaseConns        int32                 `name:"max-database-conns" env:"MAX_DATABASE_CONNS" default:"20" help:"Connections to the database."`
 
 	PagerDutyRoutingKey string `name:"pagerduty-routing-key" env:"PAGERDUTY_ROUTING_KEY" help:"Key of a PagerDuty integration of the kind Events API v2. Absent: nobody is paged."`

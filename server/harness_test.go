@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/openvantage/vantage/access"
+	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/client"
 	"github.com/openvantage/vantage/db/dbtest"
 	"github.com/openvantage/vantage/fault"
@@ -92,6 +93,7 @@ func startOn(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 func prepare(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 	t.Helper()
 	cfg := config()
+	cfg.ArchiveURL = archive.FolderURL(t.TempDir())
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -20,6 +20,9 @@ type metrics struct {
 	refused       *prometheus.CounterVec
 	scoring       prometheus.Histogram
 	relay         prometheus.Histogram
+	packs         *prometheus.CounterVec
+	spooled       prometheus.Gauge
+	damaged       prometheus.Counter
 	subscriptions *prometheus.GaugeVec
 	sockets       prometheus.Gauge
 	closes        *prometheus.CounterVec
@@ -47,6 +50,15 @@ func newMetrics(d *db.DB) *metrics {
 		relay: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "vantage_event_lag_seconds", Help: "From the transaction that wrote an event to telling this process's subscribers.", Buckets: short,
 		}),
+		packs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vantage_packs_total", Help: "Attempts to archive a pack of bodies, by outcome.",
+		}, []string{"outcome"}),
+		spooled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vantage_spool_bytes", Help: "Bodies that wait in the database to be archived, compressed, at the last look.",
+		}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vantage_archive_damage_total", Help: "How often something in the archive was not what was put there, or missing.",
+		}),
 		subscriptions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vantage_subscriptions", Help: "Open subscriptions by field.",
 		}, []string{"field"}),
@@ -64,7 +76,8 @@ func newMetrics(d *db.DB) *metrics {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
-	m.registry.MustRegister(m.heartbeats, m.submissions, m.refused, m.scoring, m.relay, m.subscriptions, m.sockets, m.closes, m.messages, m.conflated,
+	m.registry.MustRegister(m.heartbeats, m.submissions, m.refused, m.scoring, m.relay, m.packs, m.spooled, m.damaged,
+		m.subscriptions, m.sockets, m.closes, m.messages, m.conflated,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("vantage_database_connections", "Connections to the database.", func() float64 { return float64(d.Stats().TotalConns()) }),
 		gauge("vantage_database_connections_busy", "Connections in use.", func() float64 { return float64(d.Stats().AcquiredConns()) }),
@@ -105,6 +118,15 @@ func (m *metrics) Scored(took time.Duration) { m.scoring.Observe(took.Seconds())
 
 // Relayed implements service.Meter.
 func (m *metrics) Relayed(lag time.Duration) { m.relay.Observe(lag.Seconds()) }
+
+// Packed implements service.Meter.
+func (m *metrics) Packed(outcome string) { m.packs.WithLabelValues(outcome).Inc() }
+
+// Spooled implements service.Meter.
+func (m *metrics) Spooled(bytes int64) { m.spooled.Set(float64(bytes)) }
+
+// Damaged implements service.Meter.
+func (m *metrics) Damaged() { m.damaged.Inc() }
 
 // Subscribed implements engine.Meter.
 func (m *metrics) Subscribed(field string) (done func()) {

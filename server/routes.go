@@ -59,12 +59,13 @@ func (s *Server) routes(ctx context.Context, version string) error {
 		return fmt.Errorf("PROBE_SERVICES_FILE: %w", err)
 	}
 	rest := auth.wrap((&ooniapi.API{
-		DB: s.db, Flows: s.flows, Body: s.db.Body, Principal: resolvers.Principal, PublicURL: strings.TrimSuffix(s.cfg.PublicURL, "/"),
+		DB: s.db, Flows: s.flows, Body: s.flows.Body, Principal: resolvers.Principal, PublicURL: strings.TrimSuffix(s.cfg.PublicURL, "/"),
 		Fail: s.writeFault, Charge: s.charge, Place: s.place, Locate: s.locate, Limits: s.limits, Services: services,
 	}).Handler())
 	for _, path := range []string{"/api/", "/report", "/report/", "/bouncer/"} {
 		mux.Handle(path, rest)
 	}
+	mux.Handle("GET "+archivePath, http.HandlerFunc(s.download))
 	if s.queue, err = s.newJobsPage(auth); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/engine"
 	"github.com/openvantage/vantage/geo"
@@ -47,6 +48,7 @@ type Server struct {
 	rates   *engine.Ledger
 	places  *geo.Databases
 	limits  measurement.Limits
+	archive *archive.Bucket
 	queue   *jobsPage
 }
 
@@ -119,6 +121,10 @@ func (s *Server) open(ctx context.Context, dsn, version string) (err error) {
 	if settings.Notify, err = notify.New(s.cfg.destinations()); err != nil {
 		return err
 	}
+	if s.archive, err = openArchive(ctx, s.cfg); err != nil {
+		return err
+	}
+	settings.Archive, settings.Collector = s.archive, s.cfg.CollectorID
 	if s.flows, err = service.New(ctx, s.db, settings, s.metrics, s.log); err != nil {
 		return err
 	}
@@ -201,6 +207,9 @@ func (s *Server) close() {
 	_, _ = s.apiOn.Close(), s.beatsOn.Close() // closed already after a normal stop
 	if s.db != nil {
 		s.db.Close()
+	}
+	if s.archive != nil {
+		_ = s.archive.Close() // it holds nothing that is not written
 	}
 }
 

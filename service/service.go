@@ -17,6 +17,7 @@ import (
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/alert"
+	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/coverage"
 	"github.com/openvantage/vantage/db"
@@ -40,11 +41,13 @@ type Settings struct {
 	OpenCollector bool // anybody may submit measurements without a token
 	// Canaries are probes of the type CANARY that tell our own silence from that of others.
 	Canaries     []probe.ID
-	SweepEvery   time.Duration  // how often deadlines are looked at; they are exact all the same
-	ReactEvery   time.Duration  // how late reactors' timers may be, which keep their exact instants all the same; 0 is a second
-	DownAfter    time.Duration  // a time without any sweep that is longer is an outage of ours; 0 is a minute
-	ThirdParties ThirdParties   // who is asked what others measure; nil: nobody
-	Notify       *notify.Sender // nil sends everything nowhere
+	SweepEvery   time.Duration   // how often deadlines are looked at; they are exact all the same
+	ReactEvery   time.Duration   // how late reactors' timers may be, which keep their exact instants all the same; 0 is a second
+	DownAfter    time.Duration   // a time without any sweep that is longer is an outage of ours; 0 is a minute
+	ThirdParties ThirdParties    // who is asked what others measure; nil: nobody
+	Notify       *notify.Sender  // nil sends everything nowhere
+	Archive      *archive.Bucket // nil: bodies stay in the spool
+	Collector    int             // its number in the names of packs, which no other server may have in the same store
 }
 
 // ThirdParties tell what others than our own probes measured on a network. Count may take long, and
@@ -66,6 +69,12 @@ type Meter interface {
 	Scored(took time.Duration)
 	// Relayed tells how old events were when this process could tell its subscribers.
 	Relayed(lag time.Duration)
+	// Packed tells that a pack was archived, "OK", or could not be, "FAILED".
+	Packed(outcome string)
+	// Spooled tells how many bytes wait to be archived.
+	Spooled(bytes int64)
+	// Damaged tells that something in the archive is not what it was, or missing.
+	Damaged()
 }
 
 // A Service runs the flows of one server process. All methods may be called at the same time.
@@ -92,6 +101,7 @@ type Service struct {
 	submissions *batcher[*submission]
 
 	hearers []hearer
+	packing func(step string) error // set by tests alone
 }
 
 // Sizes of the tails: what a subscriber may fall behind before it reads the stored log.

@@ -112,7 +112,7 @@ func TestSubmit(t *testing.T) {
 		if err != nil || m.Provenance != db.FromProbe || m.ProbeID != p.ID || m.BodySize != len(body(1)) || m.BodySHA256 != sha256.Sum256(body(1)) {
 			t.Errorf("%+v %v", m, err)
 		}
-		if b, err := w.db.Body(ctx, got.UID); err != nil || !bytes.Equal(b, body(1)) {
+		if b, err := s.Body(ctx, got.UID); err != nil || !bytes.Equal(b, body(1)) {
 			t.Errorf("another body: %q %v", b, err)
 		}
 		told := w.log(events.MeasurementScored)

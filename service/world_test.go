@@ -253,6 +253,9 @@ func (silent) Submission(string)               {}
 func (silent) Refused(string)                  {}
 func (silent) Scored(time.Duration)            {}
 func (silent) Relayed(time.Duration)           {}
+func (silent) Packed(string)                   {}
+func (silent) Spooled(int64)                   {}
+func (silent) Damaged()                        {}
 
 // body is a measurement that a probe could have sent; each n makes another one.
 func body(n int) []byte {

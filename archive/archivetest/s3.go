@@ -1,0 +1,186 @@
+// Package archivetest answers one question: what does a real object store make of this?
+//
+// It starts versitygw, which make builds once, on a directory of the test, and a fake in this process
+// that can be told to fail. Where versitygw is missing tests fail rather than skip. Only tests import it.
+package archivetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+)
+
+const bucket = "bodies"
+
+// address is how a bucket at an endpoint is opened.
+func address(endpoint string) string {
+	return "s3://" + bucket + "?" + url.Values{
+		"endpoint": {endpoint}, "region": {"us-east-1"}, "use_path_style": {"true"},
+	}.Encode()
+}
+
+// credentials are what both servers take. The environment is how the driver is told of them.
+func credentials(tb testing.TB) {
+	tb.Helper()
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "vantage", "AWS_SECRET_ACCESS_KEY": "of-a-test", "AWS_EC2_METADATA_DISABLED": "true"} {
+		if err := os.Setenv(name, value); err != nil { //nolint:usetesting // tests that run at the same time set the same
+			tb.Fatal(err)
+		}
+	}
+}
+
+// A Fake is a store in this process that fails as it is told.
+type Fake struct {
+	URL     string
+	store   http.Handler
+	trouble atomic.Pointer[http.HandlerFunc]
+}
+
+// StartFake starts one, with a bucket, until the test ends.
+func StartFake(tb testing.TB) *Fake {
+	tb.Helper()
+	credentials(tb)
+	backend := s3mem.New()
+	if err := backend.CreateBucket(bucket); err != nil {
+		tb.Fatal(err)
+	}
+	f := &Fake{store: gofakes3.New(backend).Server()}
+	s := httptest.NewServer(f)
+	tb.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	f.URL = address(s.URL)
+	return f
+}
+
+// ServeHTTP lets trouble answer where there is some.
+func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := f.trouble.Load(); h != nil {
+		(*h)(w, r)
+		return
+	}
+	f.store.ServeHTTP(w, r)
+}
+
+// Store answers as the store would.
+func (f *Fake) Store(w http.ResponseWriter, r *http.Request) { f.store.ServeHTTP(w, r) }
+
+// Trouble has h answer every request from now on; nil: the store again.
+func (f *Fake) Trouble(h http.HandlerFunc) {
+	if h == nil {
+		f.trouble.Store(nil)
+		return
+	}
+	f.trouble.Store(&h)
+}
+
+// A Gateway is a real S3 server of one test.
+type Gateway struct {
+	URL             string
+	program, listen string
+	dir             string
+	cmd             *exec.Cmd
+}
+
+// StartGateway starts one, with a bucket, until the test ends.
+func StartGateway(tb testing.TB) *Gateway {
+	tb.Helper()
+	credentials(tb)
+	program, err := find()
+	if err != nil {
+		tb.Fatalf("This test needs versitygw: %v", err)
+	}
+	g := &Gateway{program: program, listen: free(tb), dir: tb.TempDir()}
+	g.URL = address("http://" + g.listen)
+	// A bucket of a gateway is a directory.
+	for _, dir := range []string{"data/" + bucket, "sidecar"} {
+		if err := os.MkdirAll(filepath.Join(g.dir, dir), 0o755); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	g.Start(tb)
+	tb.Cleanup(func() { g.Stop(tb) })
+	return g
+}
+
+// Stop ends the server as a loss of power would.
+func (g *Gateway) Stop(tb testing.TB) {
+	tb.Helper()
+	if g.cmd == nil {
+		return
+	}
+	_ = g.cmd.Process.Kill()
+	_ = g.cmd.Wait()
+	g.cmd = nil
+}
+
+// Start starts it again, with what it had.
+func (g *Gateway) Start(tb testing.TB) {
+	tb.Helper()
+	var said bytes.Buffer
+	g.cmd = exec.CommandContext(context.Background(), g.program, "--port", g.listen, "--quiet",
+		"posix", "--sidecar", filepath.Join(g.dir, "sidecar"), filepath.Join(g.dir, "data"))
+	g.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY=vantage", "ROOT_SECRET_KEY=of-a-test")
+	g.cmd.Stdout, g.cmd.Stderr = &said, &said
+	if err := g.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
+		if res, err := http.Get("http://" + g.listen); err == nil { //nolint:noctx // it is our own child
+			_ = res.Body.Close()
+			return
+		}
+		if time.Since(began) > time.Minute {
+			tb.Fatalf("versitygw does not answer: %s", said.String())
+		}
+	}
+}
+
+// find looks where make puts it, from this directory upwards.
+func find() (string, error) {
+	if p := os.Getenv("VERSITYGW"); p != "" {
+		return p, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if found, _ := filepath.Glob(filepath.Join(dir, ".cache", "bin", "versitygw-*")); len(found) > 0 {
+			return found[len(found)-1], nil
+		}
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("there is none in .cache/bin of %s: run `make versitygw`, or name it in VERSITYGW", dir)
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// free is an address where nobody listens yet.
+func free(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

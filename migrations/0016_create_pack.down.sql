@@ -1,0 +1,2 @@
+drop table packed_body;
+drop table pack;
