@@ -3,6 +3,7 @@
 SHELL       := /bin/sh
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LINT        := .cache/bin/golangci-lint-$(shell sed -n 's|.*golangci-lint/v2 \(v[0-9.]*\).*|\1|p' tools/go.mod)
+VERSITYGW   := .cache/bin/versitygw-$(shell sed -n 's|.*versitygw \(v[0-9.]*\).*|\1|p' tools/versitygw/go.mod)
 MAILPIT     := .cache/bin/mailpit-$(shell sed -n 's|.*mailpit \(v[0-9.]*\).*|\1|p' tools/mailpit/go.mod)
 WEB_SOURCES := $(shell find web -name node_modules -prune -o -path web/dist -prune -o -name '*.go' -prune -o -type f -print)
 FUZZTIME    ?= 30s
@@ -17,7 +18,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export HOME := $(CURDIR)/.cache/home
 endif
 
-.PHONY: help run test build web generate lint bench soak e2e fuzz tools mailpit clean
+.PHONY: help run test build web generate lint bench soak e2e fuzz tools mailpit versitygw clean
 
 help: ## Show this help
 	@awk -F ': ## | ## ' '/^[a-z0-9]+:.* ## / { sub(/:.*/, "", $$1); printf "  make %-9s %s\n", $$1, $$NF }' $(MAKEFILE_LIST)
@@ -25,7 +26,7 @@ help: ## Show this help
 run: build ## Start a server with its own database and a small simulated network
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && exec bin/vantage serve --demo
 
-test: mailpit ## Run every test, in the end those in a browser
+test: mailpit versitygw ## Run every test, in the end those in a browser
 	@echo "Looking for mistakes with go vet."
 	@go vet -tags e2e ./...
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
@@ -78,6 +79,7 @@ OONI := $(VANTAGE_SHARED)/data/ooni
 bench: build ## Measure how fast and how large things are
 	@echo "Measuring the parts: scoring on one core, the engine, then the flows on a durable database."
 	@GOMAXPROCS=1 go test -run '^$$' -bench . ./measurement
+	@go test -run '^$$' -bench . ./archive
 	@go test -run '^$$' -bench 'Get|Price|Spend|HTTPNormal|Idle|Deliver|Resume' ./engine
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . -timeout 30m ./service
 	@echo "Measuring the whole program."
@@ -107,6 +109,12 @@ mailpit: $(MAILPIT) ## Build the mail server that letters are tested with
 $(MAILPIT): tools/mailpit/go.mod tools/mailpit/go.sum
 	@echo "Building $(@F). This takes a minute, once."
 	@cd tools/mailpit && go build -o ../../$@ github.com/axllent/mailpit
+
+versitygw: $(VERSITYGW) ## Build the S3 server that the archive is tested with
+
+$(VERSITYGW): tools/versitygw/go.mod tools/versitygw/go.sum
+	@echo "Building $(@F). This takes two minutes, once."
+	@cd tools/versitygw && go build -o ../../$@ github.com/versity/versitygw/cmd/versitygw
 
 clean: ## Remove everything that was built
 	@rm -rf bin .cache web/node_modules e2e/browser/node_modules e2e/clients/node_modules

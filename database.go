@@ -88,6 +88,10 @@ func joinDatabase(ctx context.Context, f databaseFlags, log *slog.Logger) (*data
 
 // with runs do on the database with the present schema.
 func (f databaseFlags) with(ctx context.Context, do func(*db.DB) error) error {
+	return f.withDatabase(ctx, func(_ *database, pool *db.DB) error { return do(pool) })
+}
+
+func (f databaseFlags) withDatabase(ctx context.Context, do func(*database, *db.DB) error) error {
 	d, err := joinDatabase(ctx, f, quiet())
 	if err != nil {
 		return err
@@ -104,7 +108,7 @@ func (f databaseFlags) with(ctx context.Context, do func(*db.DB) error) error {
 	if _, err := pool.MakePartitions(ctx, pool.Now()); err != nil {
 		return err
 	}
-	return do(pool)
+	return do(d, pool)
 }
 
 // close stops the private database, also when ctx has ended.

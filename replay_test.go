@@ -114,18 +114,6 @@ func (h *history) pass(d time.Duration, heard ...probe.ID) {
 	}
 }
 
-// unread is a meter that nobody reads.
-type unread struct{}
-
-func (unread) Heartbeat(string, time.Duration) {}
-func (unread) Submission(string)               {}
-func (unread) Refused(string)                  {}
-func (unread) Scored(time.Duration)            {}
-func (unread) Relayed(time.Duration)           {}
-func (unread) Packed(string)                   {}
-func (unread) Spooled(int64)                   {}
-func (unread) Damaged()                        {}
-
 // Four networks of a country that needs four; two fall silent within minutes, and one probe waits.
 func TestReplayOfWhatTheFlowsDid(t *testing.T) {
 	t.Parallel()

@@ -367,7 +367,7 @@ func TestBucket(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.Abort()
-			if _, err := b.Read(ctx, p.Posts.Name, 0, -1); !fault.Is(err, fault.NotFound) {
+			if _, err := b.Body(ctx, p.Posts.Name, p.Entries[0]); !fault.Is(err, fault.NotFound) {
 				t.Errorf("what was given up is there: %v", err)
 			}
 			for _, data := range [][]byte{[]byte("another attempt"), tarball} {
@@ -410,7 +410,7 @@ func TestBucket(t *testing.T) {
 			_ = in.Close()
 			ended, cancel := context.WithCancel(ctx)
 			cancel()
-			if _, err := b.Read(ended, p.Posts.Name, 0, -1); !errors.Is(err, context.Canceled) {
+			if _, err := b.Body(ended, p.Posts.Name, p.Entries[0]); !errors.Is(err, context.Canceled) {
 				t.Errorf("who gives up gets %v", err)
 			}
 		})
@@ -523,7 +523,7 @@ func TestTrouble(t *testing.T) {
 		if err := put(b, p.Posts.Name, tarball); err != nil {
 			t.Fatal(err)
 		}
-		f.Trouble(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		f.Trouble(f.Stall)
 		began := time.Now()
 		_, err := b.Body(ctx, p.Posts.Name, p.Entries[0])
 		unavailable(t, err, "slow")

@@ -91,9 +91,9 @@ func (b *Bucket) Close() error { return b.blob.Close() }
 
 // present fails when a directory is not the one that was opened, as when a disk is not mounted: what
 // is written then would be hidden once it is back.
-func (b *Bucket) present() error {
-	if b.dir == "" {
-		return nil
+func (b *Bucket) present(ctx context.Context) error {
+	if b.dir == "" || ctx.Err() != nil { // not every driver looks
+		return ctx.Err()
 	}
 	now, err := os.Stat(b.dir)
 	if err == nil && !os.SameFile(now, b.here) {
@@ -120,7 +120,7 @@ func contentType(name string) string {
 
 // Create begins to write an object, in whose place there may be one.
 func (b *Bucket) Create(ctx context.Context, name string) (*Upload, error) {
-	if err := b.present(); err != nil {
+	if err := b.present(ctx); err != nil {
 		return nil, b.translate(ctx, err)
 	}
 	u := &Upload{b: b, name: name, watch: newWatch(ctx, b.o.Stall)}
@@ -131,8 +131,9 @@ func (b *Bucket) Create(ctx context.Context, name string) (*Upload, error) {
 		ContentType: contentType(name), DisableContentTypeDetection: true, BufferSize: 5 << 20, MaxConcurrency: 1,
 	})
 	if err != nil {
+		err = b.translate(u.watch.ctx, err)
 		u.watch.cancel(nil)
-		return nil, b.translate(u.watch.ctx, err)
+		return nil, err
 	}
 	return u, nil
 }
@@ -191,7 +192,7 @@ type download struct {
 
 // Read reads n bytes of an object from an offset on; n below 0 is all there is.
 func (b *Bucket) Read(ctx context.Context, name string, offset, n int64) (io.ReadCloser, error) {
-	if err := b.present(); err != nil {
+	if err := b.present(ctx); err != nil {
 		return nil, b.translate(ctx, err)
 	}
 	d := &download{b: b, watch: newWatch(ctx, b.o.Stall)}

@@ -28,7 +28,7 @@ func TestMakePartitions(t *testing.T) {
 		url := dbtest.New(t)
 		d := connect(t, url)
 		at := time.Date(2026, 12, 30, 23, 59, 59, 0, time.UTC)
-		if n, err := d.MakePartitions(t.Context(), at); n != 24 || err != nil {
+		if n, err := d.MakePartitions(t.Context(), at); n != 26 || err != nil {
 			t.Fatalf("%d were made: %v", n, err)
 		}
 		want := []string{
@@ -36,6 +36,7 @@ func TestMakePartitions(t *testing.T) {
 			"event_20261201", "event_20270101", "faulty_measurement_20261201", "faulty_measurement_20270101",
 			"heartbeat_20261230", "heartbeat_20261231", "heartbeat_20270101", "heartbeat_20270102",
 			"measurement_20261201", "measurement_20270101", "measurement_rollup_20261201", "measurement_rollup_20270101",
+			"packed_body_20261201", "packed_body_20270101",
 			"probe_conduct_20261230", "probe_conduct_20261231", "probe_conduct_20270101", "probe_conduct_20270102",
 			"quality_20261201", "quality_20270101",
 		}
@@ -73,10 +74,10 @@ func TestMakePartitions(t *testing.T) {
 		}
 		close(begin)
 		all.Wait()
-		if made.Load() != 24 {
+		if made.Load() != 26 {
 			t.Errorf("%d were said to be made", made.Load())
 		}
-		if n := len(query[string](t, raw(t, url), listPartitions)); n != 24+12 {
+		if n := len(query[string](t, raw(t, url), listPartitions)); n != 26+12 {
 			t.Errorf("%d partitions are there", n)
 		}
 	})
@@ -128,6 +129,22 @@ func TestDropPartitions(t *testing.T) {
 		dropped, err = d.DropPartitions(t.Context(), map[string]time.Time{"event": until})
 		if diff := cmp.Diff([]string{"event_20260301"}, dropped); diff != "" || err != nil {
 			t.Errorf("%s %v", diff, err)
+		}
+	})
+
+	t.Run("bodies that are not archived stay, and go once they are", func(t *testing.T) {
+		t.Parallel()
+		d, url := open(t)
+		write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertBody(ctx, "x", now, "DE", []byte{0}) })
+		later := map[string]time.Time{"body": now.AddDate(1, 0, 0), "measurement": now.AddDate(1, 0, 0)}
+		month := "body_" + now.Format("200601") + "01"
+		dropped, err := d.DropPartitions(t.Context(), later)
+		if err != nil || slices.Contains(dropped, month) || len(dropped) == 0 {
+			t.Errorf("dropped %q, %v", dropped, err)
+		}
+		query[string](t, raw(t, url), "delete from body returning uid")
+		if dropped, err = d.DropPartitions(t.Context(), later); err != nil || !slices.Contains(dropped, month) {
+			t.Errorf("dropped %q, %v", dropped, err)
 		}
 	})
 

@@ -16,7 +16,7 @@ create table pack (
     damaged_at   timestamptz, -- since when it is known to differ; null: it is whole, as far as known
     unique (hour, country, test_name, collector, sequence)
 );
-create index pack_hour on pack (hour, id);
+create index pack_hour on pack (hour);
 
 -- Where in its pack each archived body lies.
 create table packed_body (

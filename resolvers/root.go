@@ -69,6 +69,12 @@ func (r *queryResolver) node(ctx context.Context, n model.NodeID) (model.Node, e
 		}
 		shown, err := r.shownReplacements(ctx, []coverage.Replacement{p})
 		return shown[p.ID], err
+	case n.Pack != 0:
+		p, err := r.DB.Pack(ctx, n.Pack)
+		if err != nil {
+			return nil, err
+		}
+		return model.NewPack(p), nil
 	case n.Audit != 0 && Principal(ctx).Staff():
 		e, err := r.DB.AuditEntry(ctx, n.Audit)
 		if err != nil {

@@ -15,3 +15,6 @@ func (s *Server) Hollow() {
 	s.engine = s.newEngine(&resolvers.Resolver{Safe: s.safe, Streams: s.streams}, auth)
 	s.api.Handler = s.requestID(page(auth.wrap(s.engine)))
 }
+
+// Archive archives what is due now.
+func (s *Server) Archive(ctx context.Context) error { return s.flows.Pack(ctx) }

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/openvantage/vantage/archive"
@@ -299,8 +299,7 @@ func (s *Service) VerifyArchive(ctx context.Context, q db.PackQuery, progress fu
 		if len(packs) < p.N {
 			return sum, nil
 		}
-		last := packs[len(packs)-1]
-		p.After = []string{last.Pile.Hour.Format(time.RFC3339Nano), fmt.Sprint(last.ID)}
+		p.After = []string{strconv.FormatInt(packs[len(packs)-1].ID, 10)}
 	}
 }
 

@@ -49,6 +49,7 @@ type Fake struct {
 	URL     string
 	store   http.Handler
 	trouble atomic.Pointer[http.HandlerFunc]
+	over    chan struct{}
 }
 
 // StartFake starts one, with a bucket, until the test ends.
@@ -59,10 +60,10 @@ func StartFake(tb testing.TB) *Fake {
 	if err := backend.CreateBucket(bucket); err != nil {
 		tb.Fatal(err)
 	}
-	f := &Fake{store: gofakes3.New(backend).Server()}
+	f := &Fake{store: gofakes3.New(backend).Server(), over: make(chan struct{})}
 	s := httptest.NewServer(f)
 	tb.Cleanup(func() {
-		s.CloseClientConnections()
+		close(f.over)
 		s.Close()
 	})
 	f.URL = address(s.URL)
@@ -80,6 +81,14 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Store answers as the store would.
 func (f *Fake) Store(w http.ResponseWriter, r *http.Request) { f.store.ServeHTTP(w, r) }
+
+// Stall never answers.
+func (f *Fake) Stall(_ http.ResponseWriter, r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-f.over:
+	}
+}
 
 // Trouble has h answer every request from now on; nil: the store again.
 func (f *Fake) Trouble(h http.HandlerFunc) {

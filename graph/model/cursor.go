@@ -33,6 +33,7 @@ const (
 	CursorListEntry   = "testListEntry"
 	CursorURLPriority = "urlPriority"
 	CursorFaulty      = "faulty"
+	CursorPack        = "pack"
 	cursorSnapshot    = "snapshot"
 
 	CursorCause         = "cause"

@@ -33,6 +33,7 @@ const (
 	listVersionPrefix   = "tlv_"
 	urlPriorityPrefix   = "upr_"
 	faultyPrefix        = "flt_"
+	packPrefix          = "pck_"
 )
 
 // A NodeID is a global id taken apart: exactly one field is set.
@@ -59,6 +60,7 @@ type NodeID struct {
 	ListVersion   int64
 	URLPriority   int64
 	Faulty        int64
+	Pack          int64
 }
 
 // ParseNodeID takes a global id apart; false when it is none of ours.
@@ -116,6 +118,8 @@ func ParseNodeID(id string) (n NodeID, ok bool) {
 		n.URLPriority, err = number(rest)
 	case faultyPrefix:
 		n.Faulty, err = number(rest)
+	case packPrefix:
+		n.Pack, err = number(rest)
 	default:
 		n.Probe, err = probe.ParseID(id)
 	}
