@@ -63,11 +63,11 @@ func TestArchive(t *testing.T) {
 			res.Header.Get("Etag") != fmt.Sprintf("%q", f["sha256"]) || !strings.Contains(res.Header.Get("Cache-Control"), "immutable") {
 			t.Errorf("%s are served as %d, %d bytes, %v", which, res.StatusCode, len(whole), res.Header)
 		}
-		res, part := a.send(t, http.MethodGet, address, nil, http.Header{"Range": {"bytes=5-14"}})
+		res, part := a.send(t, http.MethodGet, address, http.Header{"Range": {"bytes=5-14"}}, nil)
 		if res.StatusCode != http.StatusPartialContent || part != whole[5:15] {
 			t.Errorf("a part of %s is served as %d, %d bytes", which, res.StatusCode, len(part))
 		}
-		if res, _ = a.send(t, http.MethodGet, address, nil, http.Header{"If-None-Match": {res.Header.Get("Etag")}}); res.StatusCode != http.StatusNotModified {
+		if res, _ = a.send(t, http.MethodGet, address, http.Header{"If-None-Match": {res.Header.Get("Etag")}}, nil); res.StatusCode != http.StatusNotModified {
 			t.Errorf("who has it gets %d", res.StatusCode)
 		}
 		if res, nothing := a.send(t, http.MethodHead, address, nil, nil); res.StatusCode != http.StatusOK || nothing != "" || fmt.Sprint(res.ContentLength) != fmt.Sprint(len(whole)) {

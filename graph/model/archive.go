@@ -15,7 +15,7 @@ type Pack struct {
 	Country          *Country
 	TestName         string
 	MeasurementCount int
-	PackedAt         time.Time
+	ArchivedAt       time.Time
 	DamagedAt        *time.Time
 	Posts            *ArchiveFile
 	Lines            *ArchiveFile
@@ -37,7 +37,7 @@ func (*Pack) IsNode() {}
 func NewPack(p db.Pack) *Pack {
 	out := &Pack{
 		ID: packPrefix + strconv.FormatInt(p.ID, 10), Hour: p.Pile.Hour, Country: NewCountry(p.Pile.Country), TestName: p.Pile.TestName,
-		MeasurementCount: p.Bodies, PackedAt: p.PackedAt,
+		MeasurementCount: p.Bodies, ArchivedAt: p.PackedAt,
 		Posts: newArchiveFile(p.Posts.Name, p.Posts.Size, p.Posts.SHA256), Lines: newArchiveFile(p.Lines.Name, p.Lines.Size, p.Lines.SHA256),
 	}
 	if !p.DamagedAt.IsZero() {
