@@ -70,7 +70,7 @@ func config() server.Config {
 		RatePublic: server.Rate{PerSecond: 2000, Burst: 200_000}, RateProbe: server.Rate{PerSecond: 1000, Burst: 100_000},
 		RateResearcher: server.Rate{PerSecond: 5000, Burst: 500_000}, RateOperator: server.Rate{PerSecond: 50_000, Burst: 5_000_000},
 		RateAdmin:            server.Rate{PerSecond: 50_000, Burst: 5_000_000},
-		RegistrationsPerHour: 120, MaxMeasurementBytes: 4 << 20, MaxDocumentBytes: 256 << 10, MaxDatabaseConns: 8, ClockRate: 1,
+		RegistrationsPerHour: 120, MaxMeasurementBytes: 4 << 20, MaxDocumentBytes: 256 << 10, MaxDatabaseConns: 8, CollectorID: 1, ClockRate: 1,
 		ShutdownGrace: 5 * time.Second,
 	}
 }
