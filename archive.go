@@ -89,6 +89,7 @@ type unread struct{}
 
 func (unread) Heartbeat(string, time.Duration) {}
 func (unread) Submission(string)               {}
+func (unread) Refused(string)                  {}
 func (unread) Scored(time.Duration)            {}
 func (unread) Relayed(time.Duration)           {}
 func (unread) Packed(string)                   {}
