@@ -463,8 +463,8 @@ var (
 // before a transaction begins.
 func Compress(body []byte) []byte { return encoder.EncodeAll(body, nil) }
 
-// A PackedBody is a body that Compress has made small.
-type PackedBody struct {
+// A CompressedBody is a body that Compress has made small, on its way into the spool.
+type CompressedBody struct {
 	UID        measurement.ID
 	ReceivedAt time.Time
 	Country    country.Code
@@ -472,7 +472,7 @@ type PackedBody struct {
 }
 
 // InsertBodies stores bodies.
-func (t *Tx) InsertBodies(ctx context.Context, all ...PackedBody) error {
+func (t *Tx) InsertBodies(ctx context.Context, all ...CompressedBody) error {
 	if len(all) == 0 {
 		return nil
 	}

@@ -27,7 +27,7 @@ func TestBody(t *testing.T) {
 		uid := measurement.NewID(now.Add(time.Duration(n)*time.Microsecond), "DE", "signal", body)
 		at, _, _ := uid.Split()
 		write(t, d, func(ctx context.Context, tx *db.Tx) error {
-			return tx.InsertBodies(ctx, db.PackedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: db.Compress(body)})
+			return tx.InsertBodies(ctx, db.CompressedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: db.Compress(body)})
 		})
 		stored, err := d.StoredBody(context.Background(), uid)
 		got := stored.Here

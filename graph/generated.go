@@ -184,6 +184,7 @@ type QueryResolver interface {
 	Silences(ctx context.Context, lasting *bool, first *int, after *string, last *int, before *string) (*model.SilenceConnection, error)
 	Digests(ctx context.Context, first *int, after *string, last *int, before *string) (*model.DigestConnection, error)
 	Webhooks(ctx context.Context, first *int, after *string, last *int, before *string) (*model.WebhookConnection, error)
+	Packs(ctx context.Context, filter *model.PackFilter, first *int, after *string, last *int, before *string) (*model.PackConnection, error)
 	AuditLog(ctx context.Context, subject *string, first *int, after *string, last *int, before *string) (*model.AuditConnection, error)
 	Tasks(ctx context.Context, open *bool, first *int, after *string, last *int, before *string) (*model.TaskConnection, error)
 	Country(ctx context.Context, code country.Code) (*model.Country, error)
@@ -282,6 +283,7 @@ func (e *executableSchema) Exec(ctx context.Context) graphql.ResponseHandler {
 		unmarshalInputMeasurementItemInput,
 		unmarshalInputMeasurementOrder,
 		unmarshalInputOpenWorkflowInput,
+		unmarshalInputPackFilter,
 		unmarshalInputProbeFilter,
 		unmarshalInputProbeOrder,
 		unmarshalInputRecordAgreementInput,
@@ -397,7 +399,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "schema/alert.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/faulty.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
+//go:embed "schema/alert.graphqls" "schema/archive.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/faulty.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -410,6 +412,7 @@ func sourceData(filename string) string {
 
 var sources = []*ast.Source{
 	{Name: "schema/alert.graphqls", Input: sourceData("schema/alert.graphqls"), BuiltIn: false},
+	{Name: "schema/archive.graphqls", Input: sourceData("schema/archive.graphqls"), BuiltIn: false},
 	{Name: "schema/audit.graphqls", Input: sourceData("schema/audit.graphqls"), BuiltIn: false},
 	{Name: "schema/cause.graphqls", Input: sourceData("schema/cause.graphqls"), BuiltIn: false},
 	{Name: "schema/change.graphqls", Input: sourceData("schema/change.graphqls"), BuiltIn: false},
@@ -566,6 +569,20 @@ func childFields_AlertHold(ctx context.Context, ec *executionContext, field grap
 		return fieldContext_AlertHold_silences(ctx, ec, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type AlertHold", field.Name)
+}
+
+func childFields_ArchiveFile(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "name":
+		return fieldContext_ArchiveFile_name(ctx, ec, field)
+	case "url":
+		return fieldContext_ArchiveFile_url(ctx, ec, field)
+	case "sizeBytes":
+		return fieldContext_ArchiveFile_sizeBytes(ctx, ec, field)
+	case "sha256":
+		return fieldContext_ArchiveFile_sha256(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type ArchiveFile", field.Name)
 }
 
 func childFields_AuditConnection(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -1544,6 +1561,52 @@ func childFields_OpenWorkflowPayload(ctx context.Context, ec *executionContext, 
 		return fieldContext_OpenWorkflowPayload_userErrors(ctx, ec, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type OpenWorkflowPayload", field.Name)
+}
+
+func childFields_Pack(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "id":
+		return fieldContext_Pack_id(ctx, ec, field)
+	case "hour":
+		return fieldContext_Pack_hour(ctx, ec, field)
+	case "country":
+		return fieldContext_Pack_country(ctx, ec, field)
+	case "testName":
+		return fieldContext_Pack_testName(ctx, ec, field)
+	case "measurementCount":
+		return fieldContext_Pack_measurementCount(ctx, ec, field)
+	case "archivedAt":
+		return fieldContext_Pack_archivedAt(ctx, ec, field)
+	case "damagedAt":
+		return fieldContext_Pack_damagedAt(ctx, ec, field)
+	case "posts":
+		return fieldContext_Pack_posts(ctx, ec, field)
+	case "lines":
+		return fieldContext_Pack_lines(ctx, ec, field)
+	case "url":
+		return fieldContext_Pack_url(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type Pack", field.Name)
+}
+
+func childFields_PackConnection(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "edges":
+		return fieldContext_PackConnection_edges(ctx, ec, field)
+	case "pageInfo":
+		return fieldContext_PackConnection_pageInfo(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PackConnection", field.Name)
+}
+
+func childFields_PackEdge(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "cursor":
+		return fieldContext_PackEdge_cursor(ctx, ec, field)
+	case "node":
+		return fieldContext_PackEdge_node(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type PackEdge", field.Name)
 }
 
 func childFields_PageInfo(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
@@ -3920,6 +3983,52 @@ func field_Query_nodes_args(ctx context.Context, ec *executionContext, rawArgs m
 	return args, nil
 }
 
+func field_Query_packs_args(ctx context.Context, ec *executionContext, rawArgs map[string]any) (map[string]any, error) {
+	var err error
+	args := map[string]any{}
+	arg0, err := graphql.ProcessArgField(ctx, rawArgs, "filter",
+		func(ctx context.Context, v any) (*model.PackFilter, error) {
+			return unmarshalOPackFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackFilter(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["filter"] = arg0
+	arg1, err := graphql.ProcessArgField(ctx, rawArgs, "first",
+		func(ctx context.Context, v any) (*int, error) {
+			return unmarshalOInt2ᚖint(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["first"] = arg1
+	arg2, err := graphql.ProcessArgField(ctx, rawArgs, "after",
+		func(ctx context.Context, v any) (*string, error) {
+			return unmarshalOCursor2ᚖstring(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["after"] = arg2
+	arg3, err := graphql.ProcessArgField(ctx, rawArgs, "last",
+		func(ctx context.Context, v any) (*int, error) {
+			return unmarshalOInt2ᚖint(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["last"] = arg3
+	arg4, err := graphql.ProcessArgField(ctx, rawArgs, "before",
+		func(ctx context.Context, v any) (*string, error) {
+			return unmarshalOCursor2ᚖstring(ctx, ec, v)
+		})
+	if err != nil {
+		return nil, err
+	}
+	args["before"] = arg4
+	return args, nil
+}
+
 func field_Query_probeBoard_args(ctx context.Context, ec *executionContext, rawArgs map[string]any) (map[string]any, error) {
 	var err error
 	args := map[string]any{}
@@ -5814,6 +5923,98 @@ func _AlertHold_silences(ctx context.Context, ec *executionContext, field graphq
 }
 func fieldContext_AlertHold_silences(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("AlertHold", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func _ArchiveFile_name(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.ArchiveFile) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_ArchiveFile_name(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Name, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_ArchiveFile_name(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ArchiveFile", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func _ArchiveFile_url(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.ArchiveFile) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_ArchiveFile_url(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNURL2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_ArchiveFile_url(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ArchiveFile", field, false, false, errors.New("field of type URL does not have child fields"))
+}
+
+func _ArchiveFile_sizeBytes(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.ArchiveFile) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_ArchiveFile_sizeBytes(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.SizeBytes, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int64) graphql.Marshaler {
+			return marshalNBigInt2int64(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_ArchiveFile_sizeBytes(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ArchiveFile", field, false, false, errors.New("field of type BigInt does not have child fields"))
+}
+
+func _ArchiveFile_sha256(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.ArchiveFile) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_ArchiveFile_sha256(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Sha256, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_ArchiveFile_sha256(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("ArchiveFile", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
 func _AuditConnection_edges(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.AuditConnection) (ret graphql.Marshaler) {
@@ -15311,6 +15512,382 @@ func fieldContext_OpenWorkflowPayload_userErrors(_ context.Context, ec *executio
 	return fc, nil
 }
 
+func _Pack_id(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_id(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ID, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNID2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_id(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type ID does not have child fields"))
+}
+
+func _Pack_hour(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_hour(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Hour, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return marshalNDateTime2timeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_hour(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _Pack_country(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_country(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Country, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Country) graphql.Marshaler {
+			return marshalNCountry2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐCountry(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_country(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Pack",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Country(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _Pack_testName(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_testName(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.TestName, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_testName(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func _Pack_measurementCount(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_measurementCount(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.MeasurementCount, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v int) graphql.Marshaler {
+			return marshalNInt2int(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_measurementCount(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
+func _Pack_archivedAt(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_archivedAt(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ArchivedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return marshalNDateTime2timeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_archivedAt(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _Pack_damagedAt(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_damagedAt(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.DamagedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *time.Time) graphql.Marshaler {
+			return marshalODateTime2ᚖtimeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_Pack_damagedAt(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _Pack_posts(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_posts(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Posts, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ArchiveFile) graphql.Marshaler {
+			return marshalNArchiveFile2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐArchiveFile(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_posts(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Pack",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_ArchiveFile(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _Pack_lines(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_lines(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Lines, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.ArchiveFile) graphql.Marshaler {
+			return marshalNArchiveFile2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐArchiveFile(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_lines(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Pack",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_ArchiveFile(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _Pack_url(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Pack) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Pack_url(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.URL, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNURL2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Pack_url(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("Pack", field, false, false, errors.New("field of type URL does not have child fields"))
+}
+
+func _PackConnection_edges(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.PackConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_PackConnection_edges(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Edges, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.PackEdge) graphql.Marshaler {
+			return marshalNPackEdge2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackEdgeᚄ(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_PackConnection_edges(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PackConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_PackEdge(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _PackConnection_pageInfo(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.PackConnection) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_PackConnection_pageInfo(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.PageInfo, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
+			return marshalNPageInfo2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPageInfo(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_PackConnection_pageInfo(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PackConnection",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_PageInfo(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _PackEdge_cursor(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.PackEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_PackEdge_cursor(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Cursor, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNCursor2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_PackEdge_cursor(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("PackEdge", field, false, false, errors.New("field of type Cursor does not have child fields"))
+}
+
+func _PackEdge_node(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.PackEdge) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_PackEdge_node(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Node, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Pack) graphql.Marshaler {
+			return marshalNPack2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPack(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_PackEdge_node(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "PackEdge",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Pack(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
 func _PageInfo_hasNextPage(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.PageInfo) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -17617,6 +18194,50 @@ func fieldContext_Query_webhooks(ctx context.Context, ec *executionContext, fiel
 	}()
 	ctx = graphql.WithFieldContext(ctx, fc)
 	if fc.Args, err = field_Query_webhooks_args(ctx, ec, field.ArgumentMap(ec.Variables)); err != nil {
+		ec.Error(ctx, err)
+		return fc, err
+	}
+	return fc, nil
+}
+
+func _Query_packs(ctx context.Context, ec *executionContext, field graphql.CollectedField) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Query_packs(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			fc := graphql.GetFieldContext(ctx)
+			return ec.Resolvers.Query().Packs(ctx, fc.Args["filter"].(*model.PackFilter), fc.Args["first"].(*int), fc.Args["after"].(*string), fc.Args["last"].(*int), fc.Args["before"].(*string))
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.PackConnection) graphql.Marshaler {
+			return marshalNPackConnection2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackConnection(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Query_packs(ctx context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Query",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_PackConnection(ctx, ec, field)
+		},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = ec.Recover(ctx, r)
+			ec.Error(ctx, err)
+		}
+	}()
+	ctx = graphql.WithFieldContext(ctx, fc)
+	if fc.Args, err = field_Query_packs_args(ctx, ec, field.ArgumentMap(ec.Variables)); err != nil {
 		ec.Error(ctx, err)
 		return fc, err
 	}
@@ -27137,6 +27758,57 @@ func unmarshalInputOpenWorkflowInput(ctx context.Context, ec *executionContext, 
 	return it, nil
 }
 
+func unmarshalInputPackFilter(ctx context.Context, ec *executionContext, obj any) (model.PackFilter, error) {
+	var it model.PackFilter
+	if obj == nil {
+		return it, nil
+	}
+
+	asMap := map[string]any{}
+	for k, v := range obj.(map[string]any) {
+		asMap[k] = v
+	}
+
+	fieldsInOrder := [...]string{"since", "until", "countries", "testNames"}
+	for _, k := range fieldsInOrder {
+		v, ok := asMap[k]
+		if !ok {
+			continue
+		}
+		switch k {
+		case "since":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("since"))
+			data, err := unmarshalODateTime2ᚖtimeᚐTime(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Since = data
+		case "until":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("until"))
+			data, err := unmarshalODateTime2ᚖtimeᚐTime(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Until = data
+		case "countries":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("countries"))
+			data, err := unmarshalOCountryCode2ᚕgithubᚗcomᚋopenvantageᚋvantageᚋcountryᚐCodeᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.Countries = data
+		case "testNames":
+			ctx := graphql.WithPathContext(ctx, graphql.NewPathWithField("testNames"))
+			data, err := unmarshalOString2ᚕstringᚄ(ctx, ec, v)
+			if err != nil {
+				return it, err
+			}
+			it.TestNames = data
+		}
+	}
+	return it, nil
+}
+
 func unmarshalInputProbeFilter(ctx context.Context, ec *executionContext, obj any) (model.ProbeFilter, error) {
 	var it model.ProbeFilter
 	if obj == nil {
@@ -28344,6 +29016,11 @@ func _Node(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj 
 			return graphql.Null
 		}
 		return _Probe(ctx, ec, sel, obj)
+	case *model.Pack:
+		if obj == nil {
+			return graphql.Null
+		}
+		return _Pack(ctx, ec, sel, obj)
 	case *model.OfflineCause:
 		if obj == nil {
 			return graphql.Null
@@ -29032,6 +29709,59 @@ func _AlertHold(ctx context.Context, ec *executionContext, sel ast.SelectionSet,
 			}
 		case "silences":
 			out.Values[i] = _AlertHold_silences(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var archiveFileImplementors = []string{"ArchiveFile"}
+
+func _ArchiveFile(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.ArchiveFile) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, archiveFileImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("ArchiveFile")
+		case "name":
+			out.Values[i] = _ArchiveFile_name(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "url":
+			out.Values[i] = _ArchiveFile_url(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sizeBytes":
+			out.Values[i] = _ArchiveFile_sizeBytes(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "sha256":
+			out.Values[i] = _ArchiveFile_sha256(ctx, ec, field, obj)
 			if out.Values[i] == graphql.Null {
 				out.Invalids++
 			}
@@ -33282,6 +34012,175 @@ func _OpenWorkflowPayload(ctx context.Context, ec *executionContext, sel ast.Sel
 	return out
 }
 
+var packImplementors = []string{"Pack", "Node"}
+
+func _Pack(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.Pack) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, packImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("Pack")
+		case "id":
+			out.Values[i] = _Pack_id(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "hour":
+			out.Values[i] = _Pack_hour(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "country":
+			out.Values[i] = _Pack_country(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "testName":
+			out.Values[i] = _Pack_testName(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "measurementCount":
+			out.Values[i] = _Pack_measurementCount(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "archivedAt":
+			out.Values[i] = _Pack_archivedAt(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "damagedAt":
+			out.Values[i] = _Pack_damagedAt(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		case "posts":
+			out.Values[i] = _Pack_posts(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "lines":
+			out.Values[i] = _Pack_lines(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "url":
+			out.Values[i] = _Pack_url(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var packConnectionImplementors = []string{"PackConnection"}
+
+func _PackConnection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.PackConnection) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, packConnectionImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PackConnection")
+		case "edges":
+			out.Values[i] = _PackConnection_edges(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "pageInfo":
+			out.Values[i] = _PackConnection_pageInfo(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
+var packEdgeImplementors = []string{"PackEdge"}
+
+func _PackEdge(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.PackEdge) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, packEdgeImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("PackEdge")
+		case "cursor":
+			out.Values[i] = _PackEdge_cursor(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "node":
+			out.Values[i] = _PackEdge_node(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var pageInfoImplementors = []string{"PageInfo"}
 
 func _PageInfo(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.PageInfo) graphql.Marshaler {
@@ -34675,6 +35574,28 @@ func _Query(ctx context.Context, ec *executionContext, sel ast.SelectionSet) gra
 					}
 				}()
 				res = _Query_webhooks(ctx, ec, field)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			rrm := func(ctx context.Context) graphql.Marshaler {
+				return ec.OperationContext.RootResolverMiddleware(ctx,
+					func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return rrm(innerCtx) })
+		case "packs":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = _Query_packs(ctx, ec, field)
 				if res == graphql.Null {
 					atomic.AddUint32(&fs.Invalids, 1)
 				}
@@ -39412,6 +40333,16 @@ func marshalNAlertState2githubᚗcomᚋopenvantageᚋvantageᚋalertᚐState(ctx
 	return res
 }
 
+func marshalNArchiveFile2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐArchiveFile(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.ArchiveFile) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _ArchiveFile(ctx, ec, sel, v)
+}
+
 func marshalNAuditConnection2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐAuditConnection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.AuditConnection) graphql.Marshaler {
 	if v == nil {
 		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
@@ -40811,6 +41742,52 @@ func unmarshalNOrderDirection2githubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmod
 
 func marshalNOrderDirection2githubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐOrderDirection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v model.OrderDirection) graphql.Marshaler {
 	return v
+}
+
+func marshalNPack2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPack(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.Pack) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _Pack(ctx, ec, sel, v)
+}
+
+func marshalNPackConnection2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackConnection(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.PackConnection) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _PackConnection(ctx, ec, sel, v)
+}
+
+func marshalNPackEdge2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackEdgeᚄ(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v []*model.PackEdge) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return marshalNPackEdge2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackEdge(ctx, ec, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func marshalNPackEdge2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackEdge(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.PackEdge) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _PackEdge(ctx, ec, sel, v)
 }
 
 func marshalNPageInfo2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPageInfo(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.PageInfo) graphql.Marshaler {
@@ -43226,6 +44203,14 @@ func marshalOOfflineCauseLabel2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋprobe�
 	_ = ctx
 	res := graphql.MarshalString(string(*v))
 	return res
+}
+
+func unmarshalOPackFilter2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐPackFilter(ctx context.Context, ec *executionContext, v any) (*model.PackFilter, error) {
+	if v == nil {
+		return nil, nil
+	}
+	res, err := unmarshalInputPackFilter(ctx, ec, v)
+	return &res, graphql.ErrorOnPath(ctx, err)
 }
 
 func unmarshalOPausedReason2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋprobeᚐPausedReason(ctx context.Context, ec *executionContext, v any) (*probe.PausedReason, error) {

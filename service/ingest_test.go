@@ -74,7 +74,7 @@ func TestIngest(t *testing.T) {
 			}
 		}
 		for b, uid := range known {
-			if stored, err := w.db.Body(ctx, uid); err != nil || !bytes.Equal(stored, variant(100*round+b, b)) {
+			if stored, err := servers[0].Body(ctx, uid); err != nil || !bytes.Equal(stored, variant(100*round+b, b)) {
 				t.Errorf("body %d is lost: %v", b, err)
 			}
 			faults, err := w.db.FaultsOf(ctx, []measurement.ID{uid})

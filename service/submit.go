@@ -411,7 +411,7 @@ func (c *collection) claim(ctx context.Context) error {
 func (c *collection) store(ctx context.Context) error {
 	var rows []db.Measurement
 	var kept []db.Discarded
-	var bodies []db.PackedBody
+	var bodies []db.CompressedBody
 	var conduct []db.Conduct
 	var faulty []db.Faulty
 	for _, item := range c.batch {
@@ -419,7 +419,7 @@ func (c *collection) store(ctx context.Context) error {
 			continue
 		}
 		r := &item.row
-		bodies = append(bodies, db.PackedBody{UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Data: item.compressed})
+		bodies = append(bodies, db.CompressedBody{UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Data: item.compressed})
 		if item.discard != "" {
 			kept = append(kept, db.Discarded{
 				UID: r.UID, ReceivedAt: r.ReceivedAt, Country: r.Country, Reason: item.discard, Sender: string(r.ProbeID),

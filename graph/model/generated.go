@@ -694,6 +694,34 @@ type OpenWorkflowPayload struct {
 	UserErrors []*UserError `json:"userErrors"`
 }
 
+// A page of packs.
+type PackConnection struct {
+	// The packs with their cursors, at most 100.
+	Edges []*PackEdge `json:"edges"`
+	// Where this page stands.
+	PageInfo *PageInfo `json:"pageInfo"`
+}
+
+// A pack in a list.
+type PackEdge struct {
+	// Its place in the list.
+	Cursor string `json:"cursor"`
+	// The pack.
+	Node *Pack `json:"node"`
+}
+
+// Which packs. A pack must fit each condition that is given.
+type PackFilter struct {
+	// Received in this hour or later; within an hour, that hour is not meant.
+	Since *time.Time `json:"since,omitempty"`
+	// Received in an hour that began before.
+	Until *time.Time `json:"until,omitempty"`
+	// Only from these countries.
+	Countries []country.Code `json:"countries,omitempty"`
+	// Only of these tests, such as `web_connectivity`.
+	TestNames []string `json:"testNames,omitempty"`
+}
+
 // Where a page of a connection stands in the whole list.
 type PageInfo struct {
 	// Whether the list goes on after this page.
