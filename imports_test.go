@@ -43,6 +43,7 @@ var imports = map[string]string{
 	"replay":      "alert country coverage fault network probe",
 
 	"archive":     "country fault measurement",
+	"jsonlex":     "",
 	"geo":         "country network",
 	"events":      "alert country coverage measurement network probe",
 	"migrations":  "",
@@ -53,7 +54,7 @@ var imports = map[string]string{
 	"service":     "access alert archive country coverage db events fault measurement network notify probe testlist",
 	"jobs":        "db service",
 
-	"engine":      "fault",
+	"engine":      "fault jsonlex",
 	"graph":       "access alert country coverage db events fault graph/model measurement network probe",
 	"graph/model": "access alert country coverage db events fault measurement network probe testlist",
 	"resolvers":   "access alert country coverage db engine events fault graph graph/model measurement network probe service testlist",

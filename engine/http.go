@@ -218,7 +218,9 @@ func (e *Engine) readQuery(raw string) (*Request, int, error) {
 		if text == "" {
 			continue
 		}
-		if err := decode([]byte(text), to); errors.Is(err, errValues) {
+		d := decoder{b: []byte(text)}
+		err := d.whole(func() (err error) { *to, err = d.fields(); return err })
+		if errors.Is(err, errValues) {
 			return nil, http.StatusBadRequest, err
 		} else if err != nil {
 			return nil, http.StatusBadRequest, errQueryString
@@ -252,11 +254,6 @@ func (e *Engine) readBody(w http.ResponseWriter, r *http.Request) (*Request, int
 		return nil, http.StatusRequestTimeout, fault.New(fault.Invalid, "The request took too long to arrive.")
 	case err != nil:
 		return nil, http.StatusBadRequest, fault.New(fault.Invalid, "The request was cut off.")
-	}
-	// Decoding a long text costs more than all else, so what is too long in any case is not: a
-	// character is six bytes at most as it is written.
-	if _, n := survey(*b); n > 6*e.opt.DocumentBytes {
-		return nil, http.StatusRequestEntityTooLarge, e.documentTooLarge()
 	}
 	req, err := parseRequest(*b)
 	return req, http.StatusBadRequest, err
