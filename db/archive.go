@@ -57,7 +57,7 @@ func (r reader) Spooled(ctx context.Context, uids []measurement.ID) (map[measure
 	}
 	out := make(map[measurement.ID][]byte, len(rows))
 	for _, s := range rows {
-		if out[s.UID], err = decoder.DecodeAll(s.Data, make([]byte, 0, 4*len(s.Data))); err != nil {
+		if out[s.UID], err = expand(s.Data); err != nil {
 			out[s.UID] = nil
 		}
 	}
@@ -196,7 +196,7 @@ func (r reader) StoredBody(ctx context.Context, uid measurement.ID) (StoredBody,
 		s.UID = uid
 		copy(s.SHA256[:], sum)
 		if data != nil {
-			s.Here, err = decoder.DecodeAll(data, []byte{})
+			s.Here, err = expand(data)
 		} else {
 			s.Posts += archive.PostsSuffix
 		}

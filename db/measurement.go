@@ -3,10 +3,13 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/openvantage/vantage/country"
@@ -453,15 +456,58 @@ func (r reader) Discarded(ctx context.Context, uid measurement.ID) (Discarded, e
 		where received_at = $1 and country = $2 and uid = $3`, at, cc, uid)
 }
 
-// The encoder and the decoder are safe for concurrent use and hold their tables once.
-var (
-	encoder, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
-	decoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(64<<20))
+// A stored body begins with the byte that says how it was made small. S2 takes a quarter of the time
+// of zstd, which was a tenth of what a submission costs, and a third more bytes, which stay for an
+// hour or two. Those of zstd are from earlier versions of this program: their first byte is its own.
+const (
+	inS2   = 0x00
+	inZstd = 0x28
 )
+
+// largestBody is beyond what any setting lets in.
+const largestBody = 64 << 20
+
+// legacy is safe for concurrent use, and holds its tables once.
+var legacy, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(largestBody))
 
 // Compress is how bodies are stored. It is separate from InsertBodies so that it can be done
 // before a transaction begins.
-func Compress(body []byte) []byte { return encoder.EncodeAll(body, nil) }
+func Compress(body []byte) []byte {
+	room := compressed.Get().(*[]byte)
+	small := s2.Encode((*room)[:cap(*room)], body)
+	out := append(append(make([]byte, 0, len(small)+1), inS2), small...)
+	if cap(small) <= largestRoom {
+		*room = small[:0]
+		compressed.Put(room)
+	}
+	return out
+}
+
+// compressed is room for what is copied when its size is known. A large one is not kept.
+var compressed = sync.Pool{New: func() any { return new([]byte) }}
+
+const largestRoom = 1 << 20
+
+// expand is the body that Compress was given.
+func expand(stored []byte) (body []byte, err error) {
+	if len(stored) == 0 {
+		return nil, errUnreadable
+	}
+	switch stored[0] {
+	case inS2:
+		if n, e := s2.DecodedLen(stored[1:]); e != nil || n > largestBody {
+			return nil, errUnreadable
+		}
+		body, err = s2.Decode([]byte{}, stored[1:])
+	case inZstd:
+		body, err = legacy.DecodeAll(stored, []byte{})
+	default:
+		err = errUnreadable
+	}
+	return body, err
+}
+
+var errUnreadable = errors.New("a stored body has a form that is not known")
 
 // A CompressedBody is a body that Compress has made small, on its way into the spool.
 type CompressedBody struct {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 
 	"github.com/openvantage/vantage/db"
@@ -21,16 +23,20 @@ func TestBody(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t)
 	n := 0
-	roundTrip := func(t fatal, body []byte) {
+	stored := func(t fatal, data, body []byte) (got []byte, err error) {
 		t.Helper()
 		n++
 		uid := measurement.NewID(now.Add(time.Duration(n)*time.Microsecond), "DE", "signal", body)
 		at, _, _ := uid.Split()
 		write(t, d, func(ctx context.Context, tx *db.Tx) error {
-			return tx.InsertBodies(ctx, db.CompressedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: db.Compress(body)})
+			return tx.InsertBodies(ctx, db.CompressedBody{UID: uid, ReceivedAt: at, Country: "DE", Data: data})
 		})
-		stored, err := d.StoredBody(context.Background(), uid)
-		got := stored.Here
+		s, err := d.StoredBody(context.Background(), uid)
+		return s.Here, err
+	}
+	roundTrip := func(t fatal, body []byte) {
+		t.Helper()
+		got, err := stored(t, db.Compress(body), body)
 		if err != nil || !bytes.Equal(got, body) {
 			t.Fatal("another body came back", len(got), len(body), err)
 		}
@@ -39,6 +45,15 @@ func TestBody(t *testing.T) {
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(random)
 	for _, body := range [][]byte{{0}, []byte("{}"), []byte("\n"), bytes.Repeat([]byte("a"), 4<<20), random} {
 		roundTrip(t, body)
+	}
+	z, _ := zstd.NewWriter(nil) // without options it cannot fail
+	if got, err := stored(t, z.EncodeAll([]byte("{}"), nil), []byte("{}")); err != nil || string(got) != "{}" {
+		t.Errorf("a body from before S2 comes back as %q, %v", got, err)
+	}
+	for _, data := range [][]byte{{}, {1}, {0, 0xff, 0xff, 0xff, 0xff, 0x0f}, {0, 9, 9}} {
+		if got, err := stored(t, data, fmt.Append(nil, n)); err == nil {
+			t.Errorf("%x is read as %q", data, got)
+		}
 	}
 	rapid.Check(t, func(t *rapid.T) { roundTrip(t, rapid.SliceOfN(rapid.Byte(), 1, 3000).Draw(t, "body")) })
 }
