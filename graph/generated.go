@@ -12620,7 +12620,7 @@ func _Measurement_scores(ctx context.Context, ec *executionContext, field graphq
 			return fieldContext_Measurement_scores(ctx, ec, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Scores, nil
+			return obj.Scores(), nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v *model.Scores) graphql.Marshaler {
@@ -12634,7 +12634,7 @@ func fieldContext_Measurement_scores(_ context.Context, ec *executionContext, fi
 	fc = &graphql.FieldContext{
 		Object:     "Measurement",
 		Field:      field,
-		IsMethod:   false,
+		IsMethod:   true,
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return childFields_Scores(ctx, ec, field)
@@ -12652,7 +12652,7 @@ func _Measurement_fingerprints(ctx context.Context, ec *executionContext, field 
 			return fieldContext_Measurement_fingerprints(ctx, ec, field)
 		},
 		func(ctx context.Context) (any, error) {
-			return obj.Fingerprints, nil
+			return obj.Fingerprints(), nil
 		},
 		nil,
 		func(ctx context.Context, selections ast.SelectionSet, v []*model.FingerprintMatch) graphql.Marshaler {
@@ -12666,7 +12666,7 @@ func fieldContext_Measurement_fingerprints(_ context.Context, ec *executionConte
 	fc = &graphql.FieldContext{
 		Object:     "Measurement",
 		Field:      field,
-		IsMethod:   false,
+		IsMethod:   true,
 		IsResolver: false,
 		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
 			return childFields_FingerprintMatch(ctx, ec, field)

@@ -30,8 +30,6 @@ type Measurement struct {
 	Confirmed       bool
 	Failure         bool
 	Verdict         *Verdict
-	Scores          *Scores
-	Fingerprints    []*FingerprintMatch
 	ScoringProblem  *string
 	ScorerVersion   string
 	Software        *Software
@@ -53,6 +51,8 @@ type Measurement struct {
 	LoadProbe func() (*Probe, error) // finds the probe of that id
 
 	LoadFaults func() ([]db.Faulty, error)
+
+	scores json.RawMessage // as stored; read when somebody asks
 }
 
 // IsNode marks an entity.
@@ -74,9 +74,9 @@ func NewMeasurement(v Viewer, m db.Measurement) *Measurement {
 		EligibleForAnomalyScoring: m.Stamp.EligibleForAnomalyScoring, MaxTier: m.Stamp.MaxTier,
 		BodySha256: hex.EncodeToString(m.BodySHA256[:]),
 		BodyURL:    "/api/v1/raw_measurement?measurement_uid=" + uid, Permalink: "/explorer/measurement/" + uid,
+		scores: m.Scores,
 	}
 	out.Verdict = newVerdict(m)
-	out.Scores, out.Fingerprints = scores(m.Scores)
 	if m.ProbeID != "" && v.Networks.SeesProbeOf(v.Principal, m.ProbeID, m.Peers, m.ProbeASN, m.ASN) {
 		out.ProbeID = m.ProbeID
 	}
@@ -124,22 +124,27 @@ type Scores struct {
 	Verbatim        json.RawMessage
 }
 
-// scores reads a stored score object; what our own scorer wrote always reads.
-func scores(stored json.RawMessage) (*Scores, []*FingerprintMatch) {
+// Scores reads the score object; what our own scorer wrote always reads.
+func (m *Measurement) Scores() *Scores {
 	var s measurement.Scores
-	var listed struct {
-		Fingerprints []*FingerprintMatch `json:"fingerprints"`
-	}
-	_ = json.Unmarshal(stored, &s)
-	_ = json.Unmarshal(stored, &listed)
-	if listed.Fingerprints == nil {
-		listed.Fingerprints = []*FingerprintMatch{}
-	}
+	_ = json.Unmarshal(m.scores, &s)
 	return &Scores{
 		BlockingGeneral: s.BlockingGeneral, BlockingGlobal: s.BlockingGlobal, BlockingCountry: s.BlockingCountry,
 		BlockingIsp: s.BlockingISP, BlockingLocal: s.BlockingLocal, Accuracy: s.Accuracy,
-		Analysis: s.Analysis, Extra: s.Extra, Verbatim: stored,
-	}, listed.Fingerprints
+		Analysis: s.Analysis, Extra: s.Extra, Verbatim: m.scores,
+	}
+}
+
+// Fingerprints are those that were found, in their order.
+func (m *Measurement) Fingerprints() []*FingerprintMatch {
+	var listed struct {
+		Fingerprints []*FingerprintMatch `json:"fingerprints"`
+	}
+	_ = json.Unmarshal(m.scores, &listed)
+	if listed.Fingerprints == nil {
+		return []*FingerprintMatch{}
+	}
+	return listed.Fingerprints
 }
 
 // A FingerprintMatch is a fingerprint that was found.
