@@ -154,7 +154,7 @@ func TestFaultsOfARealServer(t *testing.T) {
 		killer := raw(t, url)
 		err := d.Write(t.Context(), func(tx *db.Tx) error {
 			tx.Append(events.Event{OccurredAt: now, Kind: "A"})
-			if err := tx.InsertBodies(t.Context(), db.CompressedBody{UID: "u", ReceivedAt: now, Country: "DE"}); err != nil {
+			if err := tx.InsertBodies(t.Context(), db.CompressedBody{UID: "u", ReceivedAt: now, Country: "DE", Data: []byte{0}}); err != nil {
 				return err
 			}
 			query[bool](t, killer, "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and state = 'idle in transaction'")

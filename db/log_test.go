@@ -75,7 +75,7 @@ func TestAppend(t *testing.T) {
 		d, _ := open(t)
 		err := d.Write(t.Context(), func(tx *db.Tx) error {
 			tx.Append(events.Event{OccurredAt: now, Kind: "A"}, events.Event{OccurredAt: now, Kind: "B", Payload: []byte("{")})
-			return tx.InsertBodies(t.Context(), db.CompressedBody{UID: "u", ReceivedAt: now, Country: "DE"})
+			return tx.InsertBodies(t.Context(), db.CompressedBody{UID: "u", ReceivedAt: now, Country: "DE", Data: []byte{0}})
 		})
 		if err == nil || len(logged(t, d)) > 0 {
 			t.Errorf("got %v, and the log holds %v", err, logged(t, d))

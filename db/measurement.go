@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"sync"
 	"time"
 
@@ -280,68 +279,25 @@ func (t *Tx) InsertMeasurements(ctx context.Context, all ...Measurement) error {
 	if len(all) == 0 {
 		return nil
 	}
-	rows := newCopyIn(1024 * len(all))
-	for i := range all {
-		all[i].copyTo(rows)
-	}
-	return t.copyIn(ctx, "measurement", "sort_at, "+measurementColumns, rows)
+	return copyIn(ctx, t, "measurement", "sort_at, "+measurementColumns, all, func(m *Measurement) []any {
+		return []any{
+			m.SortAt(), m.ReceivedAt, string(m.Country), string(m.UID), known(m.StartedAt), known(m.TestStartedAt), m.TestRuntime,
+			int64(m.ASN), known(int64(m.ResolverASN)), m.ReportID, m.Input, m.Domain, m.TestName, m.TestVersion, m.Platform, m.Architecture,
+			m.SoftwareName, m.SoftwareVersion, m.EngineName, m.EngineVersion, m.TestHelperAddress, m.TestHelperType, m.OONIRunLinkID,
+			string(m.Verified), m.Anomaly, m.Confirmed, m.Failure, m.BlockingType, m.Scores, m.ScoringProblem, m.ScorerVersion,
+			known(int32(m.FingerprintVersion)), string(m.Provenance), known(string(m.ProbeID)), int32(m.BodySize), m.BodySHA256[:],
+			m.Stamp.ProbeFlapping, m.Stamp.ProbeSuspended, m.Stamp.ProbeWarmup, m.Stamp.EligibleForAnomalyScoring, string(m.Stamp.MaxTier),
+			string(m.Outcome), evidenceJSON(m.Evidence),
+		}
+	})
 }
 
-// copyTo writes sort_at and measurementColumns.
-func (m *Measurement) copyTo(c *copyIn) {
-	c.row(measurementFields)
-	c.time(m.SortAt())
-	c.time(m.ReceivedAt)
-	c.text(string(m.Country))
-	c.text(string(m.UID))
-	c.time(m.StartedAt)
-	c.time(m.TestStartedAt)
-	if m.TestRuntime == nil {
-		c.null()
-	} else {
-		c.int8(int64(math.Float64bits(*m.TestRuntime)))
+// known is nil for what is zero, and stands for NULL.
+func known[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
 	}
-	c.int8(int64(m.ASN))
-	c.known(int64(m.ResolverASN))
-	for _, s := range []string{
-		m.ReportID, m.Input, m.Domain, m.TestName, m.TestVersion, m.Platform, m.Architecture, m.SoftwareName,
-		m.SoftwareVersion, m.EngineName, m.EngineVersion, m.TestHelperAddress, m.TestHelperType,
-	} {
-		c.text(s)
-	}
-	if m.OONIRunLinkID == nil {
-		c.null()
-	} else {
-		c.int8(*m.OONIRunLinkID)
-	}
-	c.text(string(m.Verified))
-	c.bool(m.Anomaly)
-	c.bool(m.Confirmed)
-	c.bool(m.Failure)
-	c.text(m.BlockingType)
-	c.bytes(m.Scores)
-	c.text(m.ScoringProblem)
-	c.text(m.ScorerVersion)
-	if m.FingerprintVersion == 0 {
-		c.null()
-	} else {
-		c.int4(m.FingerprintVersion)
-	}
-	c.text(string(m.Provenance))
-	if m.ProbeID == "" {
-		c.null()
-	} else {
-		c.text(string(m.ProbeID))
-	}
-	c.int4(m.BodySize)
-	c.bytes(m.BodySHA256[:])
-	c.bool(m.Stamp.ProbeFlapping)
-	c.bool(m.Stamp.ProbeSuspended)
-	c.bool(m.Stamp.ProbeWarmup)
-	c.bool(m.Stamp.EligibleForAnomalyScoring)
-	c.text(string(m.Stamp.MaxTier))
-	c.text(string(m.Outcome))
-	c.bytes(evidenceJSON(m.Evidence))
+	return &v
 }
 
 // evidenceJSON is a list, though it be empty.
@@ -430,16 +386,9 @@ func (t *Tx) InsertDiscarded(ctx context.Context, all ...Discarded) error {
 	if len(all) == 0 {
 		return nil
 	}
-	rows := newCopyIn(128 * len(all))
-	for _, d := range all {
-		rows.row(5)
-		rows.time(d.ReceivedAt)
-		rows.text(string(d.Country))
-		rows.text(string(d.UID))
-		rows.text(string(d.Reason))
-		rows.text(d.Sender)
-	}
-	return t.copyIn(ctx, "discarded_submission", "received_at, country, uid, reason, sender", rows)
+	return copyIn(ctx, t, "discarded_submission", "received_at, country, uid, reason, sender", all, func(d *Discarded) []any {
+		return []any{d.ReceivedAt, string(d.Country), string(d.UID), string(d.Reason), d.Sender}
+	})
 }
 
 // Discarded returns the record of a body that was kept aside. NOT_FOUND when there is none.
@@ -522,17 +471,7 @@ func (t *Tx) InsertBodies(ctx context.Context, all ...CompressedBody) error {
 	if len(all) == 0 {
 		return nil
 	}
-	size := 0
-	for i := range all {
-		size += len(all[i].Data) + 128
-	}
-	rows := newCopyIn(size)
-	for i := range all {
-		rows.row(4)
-		rows.time(all[i].ReceivedAt)
-		rows.text(string(all[i].Country))
-		rows.text(string(all[i].UID))
-		rows.bytes(all[i].Data)
-	}
-	return t.copyIn(ctx, "body", "received_at, country, uid, data", rows)
+	return copyIn(ctx, t, "body", "received_at, country, uid, data", all, func(c *CompressedBody) []any {
+		return []any{c.ReceivedAt, string(c.Country), string(c.UID), c.Data}
+	})
 }

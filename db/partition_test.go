@@ -87,7 +87,7 @@ func TestMakePartitions(t *testing.T) {
 		d, url := open(t)
 		other := connect(t, url)
 		write(t, d, func(ctx context.Context, tx *db.Tx) error {
-			if err := tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE"}); err != nil {
+			if err := tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE", Data: []byte{0}}); err != nil {
 				return err
 			}
 			return other.MakePartitionsFor(ctx, now.AddDate(-1, 0, 0)) // while the table is being written
@@ -135,7 +135,9 @@ func TestDropPartitions(t *testing.T) {
 	t.Run("bodies that are not archived stay, and go once they are", func(t *testing.T) {
 		t.Parallel()
 		d, url := open(t)
-		write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE", Data: []byte{0}}) })
+		write(t, d, func(ctx context.Context, tx *db.Tx) error {
+			return tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE", Data: []byte{0}})
+		})
 		later := map[string]time.Time{"body": now.AddDate(1, 0, 0), "measurement": now.AddDate(1, 0, 0)}
 		month := "body_" + now.Format("200601") + "01"
 		dropped, err := d.DropPartitions(t.Context(), later)
@@ -268,7 +270,7 @@ func TestDropPartitions(t *testing.T) {
 				for range 20 {
 					err := d.Write(t.Context(), func(tx *db.Tx) error {
 						tx.Append(events.Event{OccurredAt: now, Kind: events.MeasurementScored})
-						return tx.InsertBodies(t.Context(), db.CompressedBody{UID: measurement.ID(time.Now().String()), ReceivedAt: now, Country: "DE"})
+						return tx.InsertBodies(t.Context(), db.CompressedBody{UID: measurement.ID(time.Now().String()), ReceivedAt: now, Country: "DE", Data: []byte{0}})
 					})
 					if err != nil && !fault.Is(err, fault.Conflict) {
 						t.Error(err)

@@ -174,6 +174,30 @@ func (r reader) ProbesByID(ctx context.Context, ids []probe.ID) (map[probe.ID]Pr
 	return out, err
 }
 
+// A Sender is what must be known of a probe when it submits.
+type Sender struct {
+	Lifecycle probe.Lifecycle
+	ASN       network.ASN
+	Peers     int // on its network, for the privacy rule
+}
+
+// Senders returns those of the probes that exist.
+func (r reader) Senders(ctx context.Context, ids []probe.ID) (map[probe.ID]Sender, error) {
+	type row struct {
+		id probe.ID
+		Sender
+	}
+	rows, err := list(ctx, r, func(c pgx.CollectableRow) (x row, err error) {
+		err = c.Scan(&x.id, &x.Lifecycle, &x.ASN, &x.Peers)
+		return x, err
+	}, "select id, lifecycle, asn, "+peers+" from probe p where id = any($1)", ids)
+	out := make(map[probe.ID]Sender, len(rows))
+	for _, x := range rows {
+		out[x.id] = x.Sender
+	}
+	return out, err
+}
+
 // A Display is what a probe was displayed as at some instant.
 type Display struct {
 	State probe.State

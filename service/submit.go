@@ -480,7 +480,7 @@ func (c *collection) remember() error {
 }
 
 // senders are the probes that measured, and what they were when they did.
-func senders(ctx context.Context, tx *db.Tx, batch []*submission) (map[probe.ID]db.Probe, map[probe.ID]probe.History, error) {
+func senders(ctx context.Context, tx *db.Tx, batch []*submission) (map[probe.ID]db.Sender, map[probe.ID]probe.History, error) {
 	var ids []probe.ID
 	oldest := tx.Now
 	for _, item := range batch {
@@ -498,7 +498,7 @@ func senders(ctx context.Context, tx *db.Tx, batch []*submission) (map[probe.ID]
 	if len(ids) == 0 {
 		return nil, nil, nil
 	}
-	probes, err := tx.ProbesByID(ctx, ids)
+	probes, err := tx.Senders(ctx, ids)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -507,7 +507,7 @@ func senders(ctx context.Context, tx *db.Tx, batch []*submission) (map[probe.ID]
 }
 
 // provenance says how far a probe's own measurement counts.
-func provenance(row *db.Measurement, p db.Probe) error {
+func provenance(row *db.Measurement, p db.Sender) error {
 	switch p.Lifecycle {
 	case probe.Inactive:
 		return fault.New(fault.Forbidden, "This probe is retired. An operator can reinstate it.")

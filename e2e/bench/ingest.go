@@ -56,7 +56,7 @@ func (b *bench) ingest(ctx context.Context) error {
 }
 
 // collectors is how many probes submit at a time.
-const collectors = 160
+const collectors = 100
 
 // A crew is probes that submit, with what is the same in all their requests.
 type crew struct {
