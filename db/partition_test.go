@@ -77,7 +77,7 @@ func TestMakePartitions(t *testing.T) {
 		if made.Load() != 26 {
 			t.Errorf("%d were said to be made", made.Load())
 		}
-		if n := len(query[string](t, raw(t, url), listPartitions)); n != 26+12 {
+		if n := len(query[string](t, raw(t, url), listPartitions)); n != 26+15 {
 			t.Errorf("%d partitions are there", n)
 		}
 	})
