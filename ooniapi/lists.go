@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
-	"github.com/openvantage/vantage/measurement"
 	"github.com/openvantage/vantage/network"
 	"github.com/openvantage/vantage/testlist"
 )
@@ -257,12 +255,6 @@ func (a *API) checkIn(w http.ResponseWriter, r *http.Request) {
 		"utc_time": now.Format("2006-01-02T15:04:05Z"), "tests": tests,
 		"conf": map[string]any{"features": a.Services.Features, "test_helpers": a.Services.TestHelpers},
 	})
-}
-
-func (a *API) reportID(at time.Time, test string, c country.Code, n network.ASN) string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return measurement.NewReportID(at, test, c, n, a.Services.CollectorID, b)
 }
 
 // answer writes what is true at this moment for this caller.
