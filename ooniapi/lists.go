@@ -56,25 +56,9 @@ const maxCheckIn = 64 << 10
 type checkInRequest struct {
 	RunType         string        `json:"run_type"`
 	ProbeCC         string        `json:"probe_cc"`
-	ProbeASN        asnText       `json:"probe_asn"`
+	ProbeASN        network.Text  `json:"probe_asn"`
 	Charging        *bool         `json:"charging"`
 	WebConnectivity categoryCodes `json:"web_connectivity"`
-}
-
-// asnText is "AS30722", and 30722 from those who send a number.
-type asnText string
-
-// UnmarshalJSON reads either form.
-func (t *asnText) UnmarshalJSON(b []byte) error {
-	if json.Unmarshal(b, (*string)(t)) == nil {
-		return nil
-	}
-	var n json.Number
-	if json.Unmarshal(b, &n) != nil {
-		return mistyped("")
-	}
-	*t = asnText(n)
-	return nil
 }
 
 // mistyped is what encoding/json says of a field that reads itself; it puts the name in front.
