@@ -258,20 +258,18 @@ func verification(v measurement.Verified) string {
 }
 
 // list answers GET /api/v1/measurements.
-func (a *API) list(w http.ResponseWriter, r *http.Request) {
+func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	began := a.DB.Now()
 	l, err := listingOf(r, began)
 	if err == nil {
 		err = a.Charge(w, r, float64(rowPrice*l.limit))
 	}
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	rows, err := a.page(r.Context(), &l)
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	more := len(rows) > l.limit
 	rows = rows[:min(len(rows), l.limit)]
@@ -286,8 +284,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) {
 			meta.Count, err = a.counts.of(r.Context(), a.DB, l.hash(), l.query)
 		}
 		if err != nil {
-			a.Fail(w, r, 0, err)
-			return
+			return err
 		}
 	}
 	switch {
@@ -314,11 +311,12 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) {
 		if len(results) == 0 && strings.HasPrefix(r.UserAgent(), "okhttp") {
 			one := int64(1)
 			meta.Count, meta.Pages = &one, &one
-			writeJSON(w, map[string]any{"metadata": meta, "results": []any{map[string]string{"measurement_url": ""}}})
-			return
+			writeJSON(w, keep, map[string]any{"metadata": meta, "results": []any{map[string]string{"measurement_url": ""}}})
+			return nil
 		}
 	}
-	writeJSON(w, map[string]any{"metadata": meta, "results": results})
+	writeJSON(w, keep, map[string]any{"metadata": meta, "results": results})
+	return nil
 }
 
 // page reads the rows of a page, and one more where there is one.
