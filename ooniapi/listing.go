@@ -200,29 +200,33 @@ type metadata struct {
 	QueryTime    float64  `json:"query_time"`
 }
 
-// A row is a measurement in a list.
-type row struct {
-	Anomaly              bool            `json:"anomaly"`
-	Confirmed            bool            `json:"confirmed"`
-	Failure              bool            `json:"failure"`
-	Input                *string         `json:"input"`
-	MeasurementStartTime *string         `json:"measurement_start_time"`
-	MeasurementUID       measurement.ID  `json:"measurement_uid"`
-	MeasurementURL       string          `json:"measurement_url"`
-	ProbeASN             string          `json:"probe_asn"`
-	ProbeCC              string          `json:"probe_cc"`
-	ReportID             string          `json:"report_id"`
-	Scores               json.RawMessage `json:"scores"`
-	TestName             string          `json:"test_name"`
-	VerificationStatus   string          `json:"verification_status"`
+// A summary is what both a list and measurement_meta tell of a measurement.
+type summary struct {
+	Anomaly              bool           `json:"anomaly"`
+	Confirmed            bool           `json:"confirmed"`
+	Failure              bool           `json:"failure"`
+	Input                *string        `json:"input"`
+	MeasurementStartTime *string        `json:"measurement_start_time"`
+	MeasurementUID       measurement.ID `json:"measurement_uid"`
+	ProbeCC              string         `json:"probe_cc"`
+	ReportID             string         `json:"report_id"`
+	TestName             string         `json:"test_name"`
+	VerificationStatus   string         `json:"verification_status"`
 }
 
-func newRow(base string, m db.Measurement) row {
-	return row{
+func summaryOf(m db.Measurement) summary {
+	return summary{
 		Anomaly: m.Anomaly, Confirmed: m.Confirmed, Failure: m.Failure, Input: text(m.Input), MeasurementStartTime: stamp(m.StartedAt),
-		MeasurementUID: m.UID, MeasurementURL: bodyURL(base, m.UID), ProbeASN: m.ASN.String(), ProbeCC: string(m.Country),
-		ReportID: m.ReportID, Scores: m.Scores, TestName: m.TestName, VerificationStatus: verification(m.Verified),
+		MeasurementUID: m.UID, ProbeCC: string(m.Country), ReportID: m.ReportID, TestName: m.TestName, VerificationStatus: verification(m.Verified),
 	}
+}
+
+// A row is a measurement in a list.
+type row struct {
+	summary
+	MeasurementURL string          `json:"measurement_url"`
+	ProbeASN       string          `json:"probe_asn"`
+	Scores         json.RawMessage `json:"scores"`
 }
 
 // bodyURL finds the body by its uid: a report may have several measurements of one input.
@@ -299,7 +303,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	base := a.base(r)
 	results := make([]row, len(rows))
 	for i, m := range rows {
-		results[i] = newRow(base, m)
+		results[i] = row{summaryOf(m), bodyURL(base, m.UID), m.ASN.String(), m.Scores}
 	}
 	if more && l.limit > 0 {
 		next := l.next(base, rows[l.limit-1], l.offset+l.limit, meta.Count)

@@ -82,21 +82,12 @@ func (a *API) found(w http.ResponseWriter, r *http.Request, p *params) (m db.Mea
 
 // meta is what measurement_meta tells, in the peer's types: scores and the body are texts.
 type meta struct {
-	Anomaly              bool           `json:"anomaly"`
-	CategoryCode         *string        `json:"category_code"`
-	Confirmed            bool           `json:"confirmed"`
-	Failure              bool           `json:"failure"`
-	Input                *string        `json:"input"`
-	MeasurementStartTime *string        `json:"measurement_start_time"`
-	MeasurementUID       measurement.ID `json:"measurement_uid"`
-	ProbeASN             int64          `json:"probe_asn"`
-	ProbeCC              string         `json:"probe_cc"`
-	ReportID             string         `json:"report_id"`
-	Scores               string         `json:"scores"`
-	TestName             string         `json:"test_name"`
-	TestStartTime        *string        `json:"test_start_time"`
-	VerificationStatus   string         `json:"verification_status"`
-	RawMeasurement       *string        `json:"raw_measurement,omitempty"`
+	summary
+	CategoryCode   *string `json:"category_code"`
+	ProbeASN       int64   `json:"probe_asn"`
+	Scores         string  `json:"scores"`
+	TestStartTime  *string `json:"test_start_time"`
+	RawMeasurement *string `json:"raw_measurement,omitempty"`
 }
 
 // measurementMeta answers what is not there with an empty object: the pages that ask look into it.
@@ -115,11 +106,7 @@ func (a *API) measurementMeta(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	out := meta{
-		Anomaly: m.Anomaly, Confirmed: m.Confirmed, Failure: m.Failure, Input: text(m.Input), MeasurementStartTime: stamp(m.StartedAt),
-		MeasurementUID: m.UID, ProbeASN: int64(m.ASN), ProbeCC: string(m.Country), ReportID: m.ReportID, Scores: string(m.Scores),
-		TestName: m.TestName, TestStartTime: stamp(m.TestStartedAt), VerificationStatus: verification(m.Verified),
-	}
+	out := meta{summary: summaryOf(m), ProbeASN: int64(m.ASN), Scores: string(m.Scores), TestStartTime: stamp(m.TestStartedAt)}
 	if wanted {
 		body, err := a.Body(r.Context(), m.UID)
 		if err != nil && !fault.Is(err, fault.NotFound) {
