@@ -25,13 +25,13 @@ func BenchmarkListing(b *testing.B) {
 	exec(`insert into measurement (sort_at, received_at, country, uid, started_at, test_started_at, asn, report_id, input, domain,
 			test_name, test_version, platform, architecture, software_name, software_version, engine_name, engine_version,
 			test_helper_address, test_helper_type, verified, anomaly, confirmed, failure, blocking_type, scores, scoring_problem,
-			scorer_version, provenance, body_size, body_sha256, eligible_for_anomaly_scoring, max_tier)
+			scorer_version, provenance, body_size, body_sha256, eligible_for_anomaly_scoring, max_tier, outcome, evidence)
 		select at, at + interval '3s', cc, to_char(at + interval '3s', 'YYYYMMDDHH24MISS.US') || '_' || cc || '_' || replace(test, '_', '') || '_' || substr(md5(n::text), 1, 16),
 			at, at, 1000 + (n * 7919) % 500, 'report' || n / 20, 'https://www.site' || site || '.example/', 'www.site' || site || '.example',
 			test, '0.4.3', 'linux', 'arm64', 'ooniprobe-android', '3.' || n % 9, 'ooniprobe-engine', '3.' || n % 9,
 			'', '', 'u', n % 11 = 0, n % 97 = 0, n % 53 = 0, case when n % 11 = 0 then 'dns' else '' end,
 			'{"blocking_general":0.0,"blocking_global":0.0,"blocking_country":0.0,"blocking_isp":0.0,"blocking_local":0.0}', '',
-			'1', 'ANONYMOUS', 6000, decode(md5(n::text) || md5('x' || n), 'hex'), false, 'NONE'
+			'1', 'ANONYMOUS', 6000, decode(md5(n::text) || md5('x' || n), 'hex'), false, 'NONE', 'OK', '[]'
 		from (select n, timestamptz '2026-03-01 UTC' + n * interval '12960ms' as at,
 				(n * 31) % 1700 as site,
 				case when n % 2000 = 0 then 'AD' else (array['IT', 'US', 'DE', 'IR', 'RU', 'BR', 'FR', 'IN', 'ID', 'GB'])[1 + (hashint4(n) & 7)] end as cc,
