@@ -15,6 +15,7 @@ import (
 
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/testlist"
 )
 
 // Bounds of a listing (docs/decisions/023-rest-reads.md).
@@ -69,8 +70,11 @@ func listingOf(r *http.Request, now time.Time) (listing, error) {
 		p.values.Del("category_code")
 	}
 	q.Domains = p.list("domain")
-	if p.text("category_code", 1) != "" {
-		p.fail("category_code", "Measurements cannot be listed by category yet.")
+	q.Categories = p.categories("category_code", p.list("category_code"))
+	for _, code := range q.Categories {
+		if !testlist.IsCategory(code) {
+			p.fail("category_code", "%.20q is none of the categories of test lists, such as NEWS.", code)
+		}
 	}
 	q.Countries, q.ASNs, q.TestNames = p.countries("probe_cc"), p.networks("probe_asn"), p.words("test_name")
 	q.SoftwareVersions, q.TestVersions, q.EngineVersions = p.list("software_version"), p.list("test_version"), p.list("engine_version")

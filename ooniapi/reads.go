@@ -106,7 +106,13 @@ func (a *API) measurementMeta(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	out := meta{summary: summaryOf(m), ProbeASN: int64(m.ASN), Scores: string(m.Scores), TestStartTime: stamp(m.TestStartedAt)}
+	category, err := a.DB.Category(r.Context(), m.Input, m.Country)
+	if err != nil {
+		return err
+	}
+	out := meta{
+		summary: summaryOf(m), CategoryCode: text(category), ProbeASN: int64(m.ASN), Scores: string(m.Scores), TestStartTime: stamp(m.TestStartedAt),
+	}
 	if wanted {
 		body, err := a.Body(r.Context(), m.UID)
 		if err != nil && !fault.Is(err, fault.NotFound) {

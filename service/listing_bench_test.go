@@ -37,7 +37,12 @@ func BenchmarkListing(b *testing.B) {
 				case when n % 2000 = 0 then 'AD' else (array['IT', 'US', 'DE', 'IR', 'RU', 'BR', 'FR', 'IN', 'ID', 'GB'])[1 + (hashint4(n) & 7)] end as cc,
 				case when n % 3000 = 0 then 'torsf' when n % 20 = 0 then 'telegram' else 'web_connectivity' end as test
 			from generate_series(1, 200000) n) g`)
-	exec("vacuum analyze measurement")
+	exec("insert into test_list_version (imported_at, source) values (now(), 'bench')")
+	exec(`insert into test_list_entry (version, country, url, category_code, category_description, source, notes)
+		select 1, case when n % 20 = 0 then 'ZZ' else (array['IT', 'US', 'DE', 'IR', 'RU', 'BR', 'FR', 'IN', 'ID', 'GB', 'CN', 'TR'])[1 + n % 12] end,
+			'https://www.site' || n || '.example/', case when n > 39000 then 'XED' when n % 500 = 0 then 'GMB' else 'NEWS' end, '', '', ''
+		from generate_series(0, 40000) n`)
+	exec("vacuum analyze measurement, test_list_entry, test_list_version")
 	since, until := start, start.AddDate(0, 0, 30)
 	month := db.MeasurementQuery{Since: &since, Until: &until}
 	with := func(change func(*db.MeasurementQuery)) db.MeasurementQuery {
@@ -64,10 +69,15 @@ func BenchmarkListing(b *testing.B) {
 		{"rare test", with(func(q *db.MeasurementQuery) { q.TestNames = []string{"torsf"} }), db.Page{N: 51}, false},
 		{"domain and country", with(func(q *db.MeasurementQuery) { q.Domains, q.Countries = []string{"www.site31.example"}, []string{"IT"} }), db.Page{N: 51}, false},
 		{"input", with(func(q *db.MeasurementQuery) { q.Inputs = []string{"https://www.site31.example/"} }), db.Page{N: 51}, false},
+		{"category", with(func(q *db.MeasurementQuery) { q.Categories = []string{"NEWS"} }), db.Page{N: 51}, false},
+		{"rare category", with(func(q *db.MeasurementQuery) { q.Categories = []string{"GMB"} }), db.Page{N: 51}, false},
+		{"category that nobody measured", with(func(q *db.MeasurementQuery) { q.Categories = []string{"XED"} }), db.Page{N: 51}, false},
+		{"category and country", with(func(q *db.MeasurementQuery) { q.Categories, q.Countries = []string{"GMB"}, []string{"IT"} }), db.Page{N: 51}, false},
 		{"confirmed in a rare country", with(func(q *db.MeasurementQuery) { q.Countries, q.Confirmed = []string{"AD"}, &yes }), db.Page{N: 51}, false},
 		{"no such version", with(func(q *db.MeasurementQuery) { q.SoftwareVersions = []string{"x"} }), db.Page{N: 51}, false},
 		{"count of all", month, db.Page{}, true},
 		{"count of a country", with(func(q *db.MeasurementQuery) { q.Countries = []string{"IT"} }), db.Page{}, true},
+		{"count of a category", with(func(q *db.MeasurementQuery) { q.Categories = []string{"NEWS"} }), db.Page{}, true},
 		{"count of a version", with(func(q *db.MeasurementQuery) { q.SoftwareVersions = []string{"3.1"} }), db.Page{}, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
