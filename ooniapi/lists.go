@@ -99,11 +99,12 @@ func readCheckIn(r *http.Request) (CheckIn, error) {
 		return CheckIn{}, err
 	}
 	var p params
-	return CheckIn{
+	out := CheckIn{
 		Country: p.country("probe_cc", in.ProbeCC), ASN: p.network("probe_asn", string(in.ProbeASN)),
 		Categories: p.categories("web_connectivity.category_codes", in.WebConnectivity.CategoryCodes),
 		ByHand:     in.RunType == "manual", Battery: in.Charging != nil && !*in.Charging,
-	}, p.err
+	}
+	return out, p.err
 }
 
 // A listedURL is a URL to measure as the peer writes it.

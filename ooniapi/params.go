@@ -59,16 +59,16 @@ func (p *params) fail(name, format string, args ...any) {
 	}
 }
 
-// letters are those of codes, which are read in either case.
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+// alphabet is what codes are made of. Upper case alone would not do: of other letters, too, some have an A to Z as theirs.
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // country reads what is given by that name; nothing is country.Unknown.
 func (p *params) country(name, given string) country.Code {
-	c := strings.ToUpper(cmp.Or(given, string(country.Unknown)))
-	if len(c) != 2 || strings.Trim(c, letters) != "" {
+	c := cmp.Or(given, string(country.Unknown))
+	if len(c) != 2 || strings.Trim(c, alphabet) != "" {
 		p.fail(name, "A country is two letters, such as IT.")
 	}
-	return country.Code(c)
+	return country.Code(strings.ToUpper(c))
 }
 
 // network reads what is given by that name; nothing is network.Unknown.
@@ -84,10 +84,10 @@ func (p *params) network(name, given string) network.ASN {
 // newer ones.
 func (p *params) categories(name string, given []string) []string {
 	for i, code := range given {
-		given[i] = strings.ToUpper(code)
-		if code == "" || strings.Trim(given[i], letters) != "" {
+		if code == "" || strings.Trim(code, alphabet) != "" {
 			p.fail(name, "%.20q is no code of a category: those are letters.", code)
 		}
+		given[i] = strings.ToUpper(code)
 	}
 	return given
 }

@@ -151,6 +151,8 @@ func TestCheckIn(t *testing.T) {
 		`{"web_connectivity":{"category_codes":{}}}`:              "web_connectivity.category_codes",
 		`{"probe_cc":"Italy"}`:                                    "probe_cc",
 		`{"probe_cc":"1T"}`:                                       "probe_cc",
+		`{"probe_cc":"ıt"}`:                                       "probe_cc",
+		`{"web_connectivity":{"category_codes":"newſ"}}`:          "web_connectivity.category_codes",
 		`{"probe_asn":"Vodafone"}`:                                "probe_asn",
 		`{"probe_asn":"AS-1"}`:                                    "probe_asn",
 		`{"probe_asn":true}`:                                      "probe_asn",

@@ -357,7 +357,7 @@ func TestMeasurementListingRefuses(t *testing.T) {
 		"offset=-1": "offset", "offset=10001": "offset", "offset=9616800": "offset", "offset=a": "offset", "limit=1&limit=2": "limit",
 		"since=yesterday": "since", "since=2026-02-30": "since", "until=2026-13-01": "until", "until=20260101": "until", "since=-1": "since",
 		"since=2026-03-02&until=2026-03-01": "since", "since=2099-01-01": "since", "since=infinity": "since", "until=10000-01-01": "until",
-		"probe_cc=ITA": "probe_cc", "probe_cc=1T": "probe_cc", "probe_cc=IT'--": "probe_cc", "probe_cc=%C3%A9": "probe_cc", "probe_cc=" + long: "probe_cc",
+		"probe_cc=ITA": "probe_cc", "probe_cc=1T": "probe_cc", "probe_cc=IT'--": "probe_cc", "probe_cc=%C3%A9": "probe_cc", "probe_cc=%C4%B1%C4%B1": "probe_cc", "probe_cc=" + long: "probe_cc",
 		"probe_cc=IT&probe_cc=FR": "probe_cc", "probe_asn=AS": "probe_asn", "probe_asn=-1": "probe_asn", "probe_asn=4294967296": "probe_asn",
 		"probe_asn=1;drop": "", "probe_asn=1%3Bdrop": "probe_asn", "test_name=a'%20or%20'1'='1": "test_name", "test_name=" + strings.Repeat("a", 101): "test_name",
 		"anomaly=maybe": "anomaly", "confirmed=2": "confirmed", "failure=null": "failure", "ooni_run_link_id=x": "ooni_run_link_id",
