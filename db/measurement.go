@@ -139,6 +139,7 @@ type MeasurementQuery struct {
 	TestNames                   []string
 	Domains                     []string
 	Inputs                      []string
+	Categories                  []string // of the input in the test lists in use
 	Anomaly, Confirmed, Failure *bool
 	Outcomes                    []string
 	Verdicts                    []string // measurement.Outcome
@@ -176,6 +177,7 @@ func (q MeasurementQuery) where() *where {
 	w.in("domain", q.Domains)
 	w.in("input", q.Inputs)
 	w.in("domain", domainsOf(q.Inputs))
+	w.categories(q.Categories)
 	w.is("anomaly", q.Anomaly)
 	w.is("confirmed", q.Confirmed)
 	w.is("failure", q.Failure)

@@ -9,29 +9,6 @@ import (
 	"github.com/openvantage/vantage/measurement"
 )
 
-const reportID = "20261121T000000Z_webconnectivity_IT_30722_n1_abcdefghijklmnop"
-
-func TestParseReportID(t *testing.T) {
-	t.Parallel()
-	r, err := measurement.ParseReportID(reportID)
-	want := measurement.Report{ID: reportID, TestName: "webconnectivity", Country: "IT", ASN: 30722}
-	if err != nil || r != want {
-		t.Errorf("%+v, %v, want %+v", r, err, want)
-	}
-	for name, id := range map[string]string{
-		"nothing": "", "five parts": "20261121T000000Z_telegram_IT_30722_n1", "seven parts": reportID + "_x",
-		"a country of three letters": "t_telegram_ITA_30722_n1_x", "a country of digits": "t_telegram_12_30722_n1_x",
-		"a network that is no number": "t_telegram_IT_x_n1_x", "a network beyond 32 bits": "t_telegram_IT_4294967296_n1_x",
-		"a network below nothing": "t_telegram_IT_-1_n1_x", "a test of one letter": "t_a_IT_1_n1_x",
-		"a test of 30 letters": "t_" + strings.Repeat("a", 30) + "_IT_1_n1_x", "other letters": "t_telegräm_IT_1_n1_x",
-		"a path": "t_telegram_IT_1_n1_/../x", "too long a tail": reportID + strings.Repeat("x", 100),
-	} {
-		if _, err := measurement.ParseReportID(id); !fault.Is(err, fault.Invalid) || fault.Of(err).Field != "report_id" {
-			t.Errorf("%s: %v, want INVALID of report_id", name, err)
-		}
-	}
-}
-
 func TestReportEntry(t *testing.T) {
 	t.Parallel()
 	report, err := measurement.ParseReportID(reportID)
@@ -161,24 +138,6 @@ func TestSubmission(t *testing.T) {
 			t.Errorf("%s: %v, want INVALID of %s", name, err, c.field)
 		}
 	}
-}
-
-// FuzzParseReportID: what is read has an id that names it and nothing that a path or a log must fear.
-func FuzzParseReportID(f *testing.F) {
-	f.Add(reportID)
-	f.Add("t_telegram_zz_0_n1_x")
-	f.Fuzz(func(t *testing.T, s string) {
-		r, err := measurement.ParseReportID(s)
-		if err != nil {
-			if !fault.Is(err, fault.Invalid) || fault.Of(err).Field != "report_id" {
-				t.Fatalf("error %v, want INVALID of report_id", err)
-			}
-			return
-		}
-		if r.ID != s || len(s) > 100 || strings.Trim(s, "_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" || len(r.Country) != 2 {
-			t.Fatalf("%q was read as %+v", s, r)
-		}
-	})
 }
 
 // FuzzEntry reads anything as either kind of post; what it writes an id into stays the same JSON otherwise.

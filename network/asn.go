@@ -5,6 +5,7 @@
 package network
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -34,3 +35,15 @@ func Parse(s string) (ASN, error) {
 
 // String writes it as "AS44244".
 func (a ASN) String() string { return "AS" + strconv.FormatUint(uint64(a), 10) }
+
+// A Text is a network's number in JSON that others write, for Parse: "AS44244", and 44244 from those who send a
+// number. Null is no text.
+type Text string
+
+// UnmarshalJSON reads either form.
+func (t *Text) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(t)) == nil {
+		return nil
+	}
+	return json.Unmarshal(b, (*json.Number)(t))
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/testlist"
 )
 
 // Bounds of a listing (docs/decisions/023-rest-reads.md).
@@ -69,8 +70,11 @@ func listingOf(r *http.Request, now time.Time) (listing, error) {
 		p.values.Del("category_code")
 	}
 	q.Domains = p.list("domain")
-	if p.text("category_code", 1) != "" {
-		p.fail("category_code", "Measurements cannot be listed by category yet.")
+	q.Categories = p.categories("category_code", p.list("category_code"))
+	for _, code := range q.Categories {
+		if !testlist.IsCategory(code) {
+			p.fail("category_code", "%.20q is none of the categories of test lists, such as NEWS.", code)
+		}
 	}
 	q.Countries, q.ASNs, q.TestNames = p.countries("probe_cc"), p.networks("probe_asn"), p.words("test_name")
 	q.SoftwareVersions, q.TestVersions, q.EngineVersions = p.list("software_version"), p.list("test_version"), p.list("engine_version")
@@ -200,29 +204,33 @@ type metadata struct {
 	QueryTime    float64  `json:"query_time"`
 }
 
-// A row is a measurement in a list.
-type row struct {
-	Anomaly              bool            `json:"anomaly"`
-	Confirmed            bool            `json:"confirmed"`
-	Failure              bool            `json:"failure"`
-	Input                *string         `json:"input"`
-	MeasurementStartTime *string         `json:"measurement_start_time"`
-	MeasurementUID       measurement.ID  `json:"measurement_uid"`
-	MeasurementURL       string          `json:"measurement_url"`
-	ProbeASN             string          `json:"probe_asn"`
-	ProbeCC              string          `json:"probe_cc"`
-	ReportID             string          `json:"report_id"`
-	Scores               json.RawMessage `json:"scores"`
-	TestName             string          `json:"test_name"`
-	VerificationStatus   string          `json:"verification_status"`
+// A summary is what both a list and measurement_meta tell of a measurement.
+type summary struct {
+	Anomaly              bool           `json:"anomaly"`
+	Confirmed            bool           `json:"confirmed"`
+	Failure              bool           `json:"failure"`
+	Input                *string        `json:"input"`
+	MeasurementStartTime *string        `json:"measurement_start_time"`
+	MeasurementUID       measurement.ID `json:"measurement_uid"`
+	ProbeCC              string         `json:"probe_cc"`
+	ReportID             string         `json:"report_id"`
+	TestName             string         `json:"test_name"`
+	VerificationStatus   string         `json:"verification_status"`
 }
 
-func newRow(base string, m db.Measurement) row {
-	return row{
+func summaryOf(m db.Measurement) summary {
+	return summary{
 		Anomaly: m.Anomaly, Confirmed: m.Confirmed, Failure: m.Failure, Input: text(m.Input), MeasurementStartTime: stamp(m.StartedAt),
-		MeasurementUID: m.UID, MeasurementURL: bodyURL(base, m.UID), ProbeASN: m.ASN.String(), ProbeCC: string(m.Country),
-		ReportID: m.ReportID, Scores: m.Scores, TestName: m.TestName, VerificationStatus: verification(m.Verified),
+		MeasurementUID: m.UID, ProbeCC: string(m.Country), ReportID: m.ReportID, TestName: m.TestName, VerificationStatus: verification(m.Verified),
 	}
+}
+
+// A row is a measurement in a list.
+type row struct {
+	summary
+	MeasurementURL string          `json:"measurement_url"`
+	ProbeASN       string          `json:"probe_asn"`
+	Scores         json.RawMessage `json:"scores"`
 }
 
 // bodyURL finds the body by its uid: a report may have several measurements of one input.
@@ -258,20 +266,18 @@ func verification(v measurement.Verified) string {
 }
 
 // list answers GET /api/v1/measurements.
-func (a *API) list(w http.ResponseWriter, r *http.Request) {
+func (a *API) list(w http.ResponseWriter, r *http.Request) error {
 	began := a.DB.Now()
 	l, err := listingOf(r, began)
 	if err == nil {
 		err = a.Charge(w, r, float64(rowPrice*l.limit))
 	}
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	rows, err := a.page(r.Context(), &l)
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	more := len(rows) > l.limit
 	rows = rows[:min(len(rows), l.limit)]
@@ -286,8 +292,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) {
 			meta.Count, err = a.counts.of(r.Context(), a.DB, l.hash(), l.query)
 		}
 		if err != nil {
-			a.Fail(w, r, 0, err)
-			return
+			return err
 		}
 	}
 	switch {
@@ -302,7 +307,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) {
 	base := a.base(r)
 	results := make([]row, len(rows))
 	for i, m := range rows {
-		results[i] = newRow(base, m)
+		results[i] = row{summaryOf(m), bodyURL(base, m.UID), m.ASN.String(), m.Scores}
 	}
 	if more && l.limit > 0 {
 		next := l.next(base, rows[l.limit-1], l.offset+l.limit, meta.Count)
@@ -314,11 +319,12 @@ func (a *API) list(w http.ResponseWriter, r *http.Request) {
 		if len(results) == 0 && strings.HasPrefix(r.UserAgent(), "okhttp") {
 			one := int64(1)
 			meta.Count, meta.Pages = &one, &one
-			writeJSON(w, map[string]any{"metadata": meta, "results": []any{map[string]string{"measurement_url": ""}}})
-			return
+			writeJSON(w, keep, map[string]any{"metadata": meta, "results": []any{map[string]string{"measurement_url": ""}}})
+			return nil
 		}
 	}
-	writeJSON(w, map[string]any{"metadata": meta, "results": results})
+	writeJSON(w, keep, map[string]any{"metadata": meta, "results": results})
+	return nil
 }
 
 // page reads the rows of a page, and one more where there is one.

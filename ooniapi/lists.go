@@ -1,17 +1,12 @@
 package ooniapi
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
-	"io"
 	random "math/rand/v2"
 	"net/http"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,18 +14,23 @@ import (
 	"time"
 
 	"github.com/openvantage/vantage/country"
-	"github.com/openvantage/vantage/fault"
-	"github.com/openvantage/vantage/measurement"
 	"github.com/openvantage/vantage/network"
 	"github.com/openvantage/vantage/testlist"
 )
 
+// Prices in points of some 10 µs: of a choice, of all that it was made of, and of writing all lists.
+const (
+	choicePrice   = 100
+	reasonsPrice  = 500
+	overviewPrice = 3000
+)
+
 // listRoutes serve what probes are to measure.
 func (a *API) listRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /api/v1/check-in", a.checkIn)
-	mux.HandleFunc("GET /api/v1/test-list/urls", a.testListURLs)
-	mux.HandleFunc("GET /api/_/debug_prioritization", a.debugPrioritization)
-	mux.HandleFunc("GET /api/_/show_countries_prioritization", a.showCountriesPrioritization)
+	mux.HandleFunc("POST /api/v1/check-in", a.answer(choicePrice, maxSmall, a.checkIn))
+	mux.HandleFunc("GET /api/v1/test-list/urls", a.answer(choicePrice, maxSmall, a.testListURLs))
+	mux.HandleFunc("GET /api/_/debug_prioritization", a.answer(reasonsPrice, maxSmall, a.debugPrioritization))
+	mux.HandleFunc("GET /api/_/show_countries_prioritization", a.route(overviewPrice, maxSmall, a.showCountriesPrioritization))
 }
 
 // reportedTests are those for which a check-in opens a report.
@@ -50,100 +50,6 @@ const (
 	urlsCharging = 100
 	urlsBattery  = 20
 )
-
-// maxCheckIn is the largest check-in; a real one has some 300 bytes.
-const maxCheckIn = 64 << 10
-
-// A checkInRequest is what a probe says of itself. What is missing or null has its default.
-type checkInRequest struct {
-	RunType         string        `json:"run_type"`
-	ProbeCC         string        `json:"probe_cc"`
-	ProbeASN        asnText       `json:"probe_asn"`
-	Charging        *bool         `json:"charging"`
-	WebConnectivity categoryCodes `json:"web_connectivity"`
-}
-
-// asnText is "AS30722", and 30722 from those who send a number.
-type asnText string
-
-// UnmarshalJSON reads either form.
-func (t *asnText) UnmarshalJSON(b []byte) error {
-	if json.Unmarshal(b, (*string)(t)) == nil {
-		return nil
-	}
-	var n json.Number
-	if json.Unmarshal(b, &n) != nil {
-		return mistyped("")
-	}
-	*t = asnText(n)
-	return nil
-}
-
-// mistyped is what encoding/json says of a field that reads itself; it puts the name in front.
-func mistyped(field string) error {
-	return &json.UnmarshalTypeError{Field: field, Value: "another type", Type: reflect.TypeFor[string]()}
-}
-
-// categoryCodes is {"category_codes": …}: an array, or a text with commas.
-type categoryCodes []string
-
-// UnmarshalJSON reads either form.
-func (c *categoryCodes) UnmarshalJSON(b []byte) error {
-	var in struct {
-		Codes json.RawMessage `json:"category_codes"`
-	}
-	if json.Unmarshal(b, &in) != nil {
-		return mistyped("category_codes")
-	}
-	if len(in.Codes) == 0 {
-		return nil
-	}
-	var text string
-	if json.Unmarshal(in.Codes, &text) == nil {
-		*c = splitCodes(text)
-		return nil
-	}
-	if json.Unmarshal(in.Codes, (*[]string)(c)) != nil {
-		return mistyped("category_codes")
-	}
-	return nil
-}
-
-// splitCodes reads categories with commas between; no text is none.
-func splitCodes(s string) (out []string) {
-	for code := range strings.SplitSeq(s, ",") {
-		if code = strings.TrimSpace(code); code != "" {
-			out = append(out, code)
-		}
-	}
-	return out
-}
-
-// upperCodes are the codes in upper case. It fails with INVALID unless they are letters; a category that does not
-// exist has no URLs, for probes may know newer ones.
-func upperCodes(field string, codes []string) ([]string, error) {
-	out := make([]string, len(codes))
-	for i, code := range codes {
-		out[i] = strings.ToUpper(code)
-		if out[i] == "" || strings.Trim(out[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			return nil, fault.Field(field, "%.20q is no code of a category: those are letters.", code)
-		}
-	}
-	return out, nil
-}
-
-// claimed reads what a caller says of where it is; nothing is ZZ and AS0.
-func claimed(cc, asn string) (country.Code, network.ASN, error) {
-	c := country.Code(strings.ToUpper(cmp.Or(cc, string(country.Unknown))))
-	if len(c) != 2 || strings.Trim(string(c), "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return "", 0, fault.Field("probe_cc", "%.20q is no country, which is two letters.", cc)
-	}
-	a, err := network.Parse(cmp.Or(asn, "AS0"))
-	if err != nil {
-		return "", 0, fault.Of(err).At("probe_asn")
-	}
-	return c, a, nil
-}
 
 // A CheckIn is what a probe says of itself, to be told what to do.
 type CheckIn struct {
@@ -165,25 +71,40 @@ func (c CheckIn) Limit() int {
 	return urlsCharging
 }
 
-// readCheckIn fails with INVALID, naming the field as the request spells it.
-func readCheckIn(raw []byte) (in CheckIn, err error) {
-	var r checkInRequest
-	if len(bytes.TrimSpace(raw)) == 0 || bytes.TrimSpace(raw)[0] != '{' {
-		return in, fault.New(fault.Invalid, "A check-in is a JSON object.")
+// categoryCodes are an array, or a text with commas.
+type categoryCodes []string
+
+// UnmarshalJSON reads either form.
+func (c *categoryCodes) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) == nil {
+		*c = split(text)
+		return nil
 	}
-	if err := json.Unmarshal(raw, &r); err != nil {
-		f := fault.New(fault.Invalid, "The check-in is not JSON.")
-		if typed := new(json.UnmarshalTypeError); errors.As(err, &typed) {
-			f = fault.Field(typed.Field, "This field has another type.")
-		}
-		return in, f
+	return json.Unmarshal(b, (*[]string)(c))
+}
+
+// readCheckIn fails with INVALID, naming the field as the request spells it. What is missing or null has its default.
+func readCheckIn(r *http.Request) (CheckIn, error) {
+	var in struct {
+		RunType         string       `json:"run_type"`
+		ProbeCC         string       `json:"probe_cc"`
+		ProbeASN        network.Text `json:"probe_asn"`
+		Charging        *bool        `json:"charging"`
+		WebConnectivity struct {
+			CategoryCodes categoryCodes `json:"category_codes"`
+		} `json:"web_connectivity"`
 	}
-	if in.Country, in.ASN, err = claimed(r.ProbeCC, string(r.ProbeASN)); err != nil {
-		return in, err
+	if err := decode(r, &in); err != nil {
+		return CheckIn{}, err
 	}
-	in.ByHand, in.Battery = r.RunType == "manual", r.Charging != nil && !*r.Charging
-	in.Categories, err = upperCodes("web_connectivity.category_codes", r.WebConnectivity)
-	return in, err
+	var p params
+	out := CheckIn{
+		Country: p.country("probe_cc", in.ProbeCC), ASN: p.network("probe_asn", string(in.ProbeASN)),
+		Categories: p.categories("web_connectivity.category_codes", in.WebConnectivity.CategoryCodes),
+		ByHand:     in.RunType == "manual", Battery: in.Charging != nil && !*in.Charging,
+	}
+	return out, p.err
 }
 
 // A listedURL is a URL to measure as the peer writes it.
@@ -218,16 +139,10 @@ func listed(choices []testlist.Choice, why bool) []listedURL {
 }
 
 // checkIn tells a probe what to measure, with which helpers, and where it seems to be.
-func (a *API) checkIn(w http.ResponseWriter, r *http.Request) {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCheckIn))
+func (a *API) checkIn(r *http.Request) (any, error) {
+	in, err := readCheckIn(r)
 	if err != nil {
-		a.Fail(w, r, http.StatusRequestEntityTooLarge, fault.New(fault.Invalid, "A check-in has at most %d bytes.", maxCheckIn))
-		return
-	}
-	in, err := readCheckIn(raw)
-	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return nil, err
 	}
 	seenIn, seenOn, name := a.Locate(r.Context())
 	// What a probe says of itself stands: its address may be that of a circumvention tool.
@@ -252,68 +167,45 @@ func (a *API) checkIn(w http.ResponseWriter, r *http.Request) {
 	if name != "" {
 		called = name
 	}
-	answer(w, map[string]any{
+	return map[string]any{
 		"v": 1, "probe_cc": seenIn, "probe_asn": seenOn.String(), "probe_network_name": called,
 		"utc_time": now.Format("2006-01-02T15:04:05Z"), "tests": tests,
 		"conf": map[string]any{"features": a.Services.Features, "test_helpers": a.Services.TestHelpers},
-	})
+	}, nil
 }
 
-func (a *API) reportID(at time.Time, test string, c country.Code, n network.ASN) string {
-	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return measurement.NewReportID(at, test, c, n, a.Services.CollectorID, b)
-}
-
-// answer writes what is true at this moment for this caller.
-func answer(w http.ResponseWriter, body any) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(body) // the client is gone if this fails
-}
-
-// asked reads the parameters of a question about URLs.
-func asked(r *http.Request, countryNames ...string) (q testlist.Question, n network.ASN, err error) {
-	param := r.URL.Query().Get
-	cc := ""
+// asked reads the parameters of a question about URLs; the country is the first of those named that is given.
+func asked(r *http.Request, countryNames ...string) (q testlist.Question, n network.ASN, why bool, err error) {
+	p := paramsOf(r, append(countryNames, "probe_asn", "category_codes", "limit", "debug")...)
+	q.Country = country.Unknown
 	for _, name := range countryNames {
-		cc = cmp.Or(cc, param(name))
-	}
-	if q.Country, n, err = claimed(cc, param("probe_asn")); err != nil {
-		return q, n, err
-	}
-	if q.Categories, err = upperCodes("category_codes", splitCodes(param("category_codes"))); err != nil {
-		return q, n, err
-	}
-	q.Limit = urlsByHand
-	if s := param("limit"); s != "" && s != "-1" {
-		limit, err := strconv.Atoi(s)
-		if err != nil || limit < 0 {
-			return q, n, fault.Field("limit", "A limit is a number, 0 or more; -1 is none.")
+		if cc := p.text(name, 0); cc != "" {
+			q.Country = p.country(name, cc)
+			break
 		}
-		q.Limit = min(limit, urlsByHand)
 	}
-	return q, n, nil
+	n = p.network("probe_asn", p.text("probe_asn", 0))
+	q.Categories = p.categories("category_codes", p.list("category_codes"))
+	q.Limit = urlsByHand
+	if limit := p.number("limit", -1, 1<<62); limit != nil && *limit >= 0 {
+		q.Limit = int(min(*limit, urlsByHand))
+	}
+	why = slices.Contains([]string{"true", "1", "yes"}, strings.ToLower(p.text("debug", 0)))
+	return q, n, why, p.err
 }
 
 // testListURLs is what older probes ask instead of checking in.
-func (a *API) testListURLs(w http.ResponseWriter, r *http.Request) {
-	q, _, err := asked(r, "country_code", "probe_cc")
+func (a *API) testListURLs(r *http.Request) (any, error) {
+	q, _, why, err := asked(r, "country_code", "probe_cc")
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return nil, err
 	}
 	q.Seed = random.Uint64()
-	why := slices.Contains([]string{"true", "1", "yes"}, strings.ToLower(r.URL.Query().Get("debug")))
 	results := listed(a.Flows.URLs(q, network.Unknown), why)
-	answer(w, map[string]any{
+	return map[string]any{
 		"metadata": map[string]any{"count": len(results), "current_page": -1, "limit": -1, "next_url": "", "pages": 1},
 		"results":  results,
-	})
+	}, nil
 }
 
 // A prioritised is a URL of a list with its priority, as the peer's editors of lists know it.
@@ -334,11 +226,10 @@ type prioRule struct {
 }
 
 // debugPrioritization shows the choice for a probe with all that it was made of. Ties are in one order here.
-func (a *API) debugPrioritization(w http.ResponseWriter, r *http.Request) {
-	q, n, err := asked(r, "probe_cc")
+func (a *API) debugPrioritization(r *http.Request) (any, error) {
+	q, n, _, err := asked(r, "probe_cc")
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return nil, err
 	}
 	_, entries, rules := a.Flows.TestLists()
 	measured := a.Flows.Measured(q.Country, n)
@@ -353,7 +244,7 @@ func (a *API) debugPrioritization(w http.ResponseWriter, r *http.Request) {
 			prio = append(prio, prioRule{rule.CategoryCode, rule.Country, rule.Domain, rule.URL, rule.Priority})
 		}
 	}
-	answer(w, map[string]any{"test_items": listed(a.Flows.URLs(q, n), true), "entries": all, "prio_rules": prio})
+	return map[string]any{"test_items": listed(a.Flows.URLs(q, n), true), "entries": all, "prio_rules": prio}, nil
 }
 
 // An overview is of all lists, as of a time.
@@ -409,23 +300,21 @@ func (a *API) overviewRows(ctx context.Context) ([]overviewRow, error) {
 }
 
 // showCountriesPrioritization lists every URL of every list with its priority and what was measured in a week.
-func (a *API) showCountriesPrioritization(w http.ResponseWriter, r *http.Request) {
-	format := strings.ToUpper(cmp.Or(r.URL.Query().Get("format"), "JSON"))
-	if format != "JSON" && format != "CSV" {
-		a.Fail(w, r, 0, fault.Field("format", "The formats are JSON and CSV."))
-		return
+func (a *API) showCountriesPrioritization(w http.ResponseWriter, r *http.Request) error {
+	p := paramsOf(r, "format")
+	format := p.choice("format", "JSON", "CSV")
+	if p.err != nil {
+		return p.err
 	}
 	rows, err := a.overviewRows(r.Context())
 	if err != nil {
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	if format == "JSON" {
-		answer(w, rows)
-		return
+		writeJSON(w, 0, rows)
+		return nil
 	}
-	w.Header().Set("Content-Type", "text/csv")
-	w.Header().Set("Cache-Control", "no-store")
+	head(w, "text/csv", 0)
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{"category_code", "domain", "url", "cc", "msmt_cnt", "anomaly_perc", "priority"}) // Flush would tell
 	for _, x := range rows {
@@ -434,4 +323,5 @@ func (a *API) showCountriesPrioritization(w http.ResponseWriter, r *http.Request
 		})
 	}
 	out.Flush() // the client is gone if this fails
+	return nil
 }

@@ -5,10 +5,14 @@ package ooniapi
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/country"
@@ -62,6 +66,64 @@ func (a *API) Handler() http.Handler {
 		a.Fail(w, r, 0, fault.New(fault.NotFound, "There is nothing at this path. The API is at /graphql."))
 	})
 	return mux
+}
+
+// route is a handler that takes its price, reads at most limit bytes, and answers with the fault if do fails.
+func (a *API) route(points float64, limit int, do func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := a.Charge(w, r, points)
+		if err == nil {
+			r.Body = http.MaxBytesReader(w, r.Body, int64(limit))
+			err = do(w, r)
+		}
+		if err == nil {
+			return
+		}
+		status := 0
+		if refused := new(refusal); errors.As(err, &refused) {
+			status = refused.status
+		}
+		a.Fail(w, r, status, err)
+	}
+}
+
+// answer is a route that writes what do says as JSON, which is true at this moment for this caller.
+func (a *API) answer(points float64, limit int, do func(*http.Request) (any, error)) http.HandlerFunc {
+	return a.route(points, limit, func(w http.ResponseWriter, r *http.Request) error {
+		said, err := do(r)
+		if err == nil {
+			writeJSON(w, 0, said)
+		}
+		return err
+	})
+}
+
+// A refusal is a fault with a status of its own.
+type refusal struct {
+	fault  *fault.Error
+	status int
+}
+
+func (r *refusal) Error() string { return r.fault.Error() }
+
+func (r *refusal) Unwrap() error { return r.fault }
+
+// head says what kind of answer follows, and how long anybody may keep it; 0 is not at all.
+func head(w http.ResponseWriter, kind string, maxAge time.Duration) {
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if maxAge > 0 {
+		h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge.Seconds())))
+	}
+}
+
+func writeJSON(w http.ResponseWriter, maxAge time.Duration, v any) {
+	head(w, "application/json", maxAge)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // the client is gone if this fails
 }
 
 // methodsOf are those that a path is served for. The mux would say so itself if it had nothing for all paths.

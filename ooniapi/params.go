@@ -1,6 +1,7 @@
 package ooniapi
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/measurement"
 	"github.com/openvantage/vantage/network"
@@ -57,6 +59,39 @@ func (p *params) fail(name, format string, args ...any) {
 	}
 }
 
+// alphabet is what codes are made of. Upper case alone would not do: of other letters, too, some have an A to Z as theirs.
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+// country reads what is given by that name; nothing is country.Unknown.
+func (p *params) country(name, given string) country.Code {
+	c := cmp.Or(given, string(country.Unknown))
+	if len(c) != 2 || strings.Trim(c, alphabet) != "" {
+		p.fail(name, "A country is two letters, such as IT.")
+	}
+	return country.Code(strings.ToUpper(c))
+}
+
+// network reads what is given by that name; nothing is network.Unknown.
+func (p *params) network(name, given string) network.ASN {
+	asn, err := network.Parse(cmp.Or(given, "AS0"))
+	if err != nil {
+		p.fail(name, "A network is a number such as AS30722 or 30722.")
+	}
+	return asn
+}
+
+// categories reads codes that are given by that name. A category that does not exist has no URLs: who asks may know
+// newer ones.
+func (p *params) categories(name string, given []string) []string {
+	for i, code := range given {
+		if code == "" || strings.Trim(code, alphabet) != "" {
+			p.fail(name, "%.20q is no code of a category: those are letters.", code)
+		}
+		given[i] = strings.ToUpper(code)
+	}
+	return given
+}
+
 // text has at least so many characters, unless it is absent.
 func (p *params) text(name string, least int) string {
 	s := p.values.Get(name)
@@ -72,14 +107,20 @@ func (p *params) list(name string) []string {
 	if s == "" {
 		return nil
 	}
-	out := []string{} // a list of commas matches nothing
+	out := split(s)
+	if len(out) > maxValues {
+		p.fail(name, "A list has at most %d values.", maxValues)
+	}
+	return out
+}
+
+// split takes a comma list apart; one of commas alone has nothing.
+func split(s string) []string {
+	out := []string{}
 	for v := range strings.SplitSeq(s, ",") {
 		if v = strings.TrimSpace(v); v != "" {
 			out = append(out, v)
 		}
-	}
-	if len(out) > maxValues {
-		p.fail(name, "A list has at most %d values.", maxValues)
 	}
 	return out
 }
@@ -98,10 +139,7 @@ func (p *params) words(name string) []string {
 func (p *params) countries(name string) []string {
 	out := p.list(name)
 	for i, v := range out {
-		out[i] = strings.ToUpper(v)
-		if len(v) != 2 || strings.Trim(out[i], "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			p.fail(name, "A country is two letters, such as IT.")
-		}
+		out[i] = string(p.country(name, v))
 	}
 	return out
 }
@@ -109,11 +147,7 @@ func (p *params) countries(name string) []string {
 func (p *params) networks(name string) []int64 {
 	var out []int64
 	for _, v := range p.list(name) {
-		asn, err := network.Parse(v)
-		if err != nil {
-			p.fail(name, "A network is a number such as AS30722 or 30722.")
-		}
-		out = append(out, int64(asn))
+		out = append(out, int64(p.network(name, v)))
 	}
 	if out == nil && p.values.Get(name) != "" {
 		out = []int64{}

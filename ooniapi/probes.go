@@ -1,8 +1,6 @@
 package ooniapi
 
 import (
-	"encoding/json"
-	"errors"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -49,41 +47,6 @@ func (a *API) probeRoutes(mux *http.ServeMux) {
 		mux.HandleFunc(pattern, do)
 	}
 }
-
-// answer is a handler that takes its price, reads at most limit bytes, and writes what do says as JSON.
-func (a *API) answer(points float64, limit int, do func(*http.Request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if err := a.Charge(w, r, points); err != nil {
-			a.Fail(w, r, 0, err)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, int64(limit))
-		said, err := do(r)
-		if err != nil {
-			status := 0
-			if refused := new(refusal); errors.As(err, &refused) {
-				status = refused.status
-			}
-			a.Fail(w, r, status, err)
-			return
-		}
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(said) // the client is gone if this fails
-	}
-}
-
-// A refusal is a fault with a status of its own.
-type refusal struct {
-	fault  *fault.Error
-	status int
-}
-
-func (r *refusal) Error() string { return r.fault.Error() }
-
-func (r *refusal) Unwrap() error { return r.fault }
 
 // noCredentials tells probes to go on without: a manifest that is not found is no error to them.
 func noCredentials(*http.Request) (any, error) {

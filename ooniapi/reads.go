@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/openvantage/vantage/db"
@@ -23,23 +21,21 @@ const (
 	countPrice = 200
 )
 
+// keep is how long a list or what is known of a measurement may be kept: others may come.
+const keep = time.Minute
+
 // readRoutes serve measurements to tools. All of it is public, and the same for everybody: a page of another site may
 // read it.
 func (a *API) readRoutes(mux *http.ServeMux) {
-	for path, route := range map[string]struct {
-		points float64
-		answer http.HandlerFunc
-	}{
-		"measurements": {listPrice, a.list}, "measurement_meta": {bodyPrice, a.measurementMeta},
-		"raw_measurement": {bodyPrice, a.rawMeasurement}, "measurement/{uid}": {bodyPrice, a.measurement},
+	for path, do := range map[string]http.HandlerFunc{
+		"measurements":      a.route(listPrice, maxSmall, a.list),
+		"measurement_meta":  a.route(bodyPrice, maxSmall, a.measurementMeta),
+		"raw_measurement":   a.route(bodyPrice, maxSmall, a.rawMeasurement),
+		"measurement/{uid}": a.route(bodyPrice, maxSmall, a.measurement),
 	} {
 		mux.HandleFunc("GET /api/v1/"+path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Access-Control-Allow-Origin", "*")
-			if err := a.Charge(w, r, route.points); err != nil {
-				a.Fail(w, r, 0, err)
-				return
-			}
-			route.answer(w, r)
+			do(w, r)
 		})
 	}
 }
@@ -53,21 +49,6 @@ func (a *API) base(r *http.Request) string {
 		return "https://" + r.Host
 	}
 	return "http://" + r.Host
-}
-
-// writeJSON answers with what may be kept for a minute.
-func writeJSON(w http.ResponseWriter, v any) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", cacheable(time.Minute))
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // the client is gone if this fails
-}
-
-func cacheable(maxAge time.Duration) string {
-	return "public, max-age=" + strconv.Itoa(int(maxAge.Seconds()))
 }
 
 // found is the measurement that a request names, by uid or by report_id and input. Of several with the same report_id
@@ -101,100 +82,87 @@ func (a *API) found(w http.ResponseWriter, r *http.Request, p *params) (m db.Mea
 
 // meta is what measurement_meta tells, in the peer's types: scores and the body are texts.
 type meta struct {
-	Anomaly              bool           `json:"anomaly"`
-	CategoryCode         *string        `json:"category_code"`
-	Confirmed            bool           `json:"confirmed"`
-	Failure              bool           `json:"failure"`
-	Input                *string        `json:"input"`
-	MeasurementStartTime *string        `json:"measurement_start_time"`
-	MeasurementUID       measurement.ID `json:"measurement_uid"`
-	ProbeASN             int64          `json:"probe_asn"`
-	ProbeCC              string         `json:"probe_cc"`
-	ReportID             string         `json:"report_id"`
-	Scores               string         `json:"scores"`
-	TestName             string         `json:"test_name"`
-	TestStartTime        *string        `json:"test_start_time"`
-	VerificationStatus   string         `json:"verification_status"`
-	RawMeasurement       *string        `json:"raw_measurement,omitempty"`
+	summary
+	CategoryCode   *string `json:"category_code"`
+	ProbeASN       int64   `json:"probe_asn"`
+	Scores         string  `json:"scores"`
+	TestStartTime  *string `json:"test_start_time"`
+	RawMeasurement *string `json:"raw_measurement,omitempty"`
 }
 
 // measurementMeta answers what is not there with an empty object: the pages that ask look into it.
-func (a *API) measurementMeta(w http.ResponseWriter, r *http.Request) {
+func (a *API) measurementMeta(w http.ResponseWriter, r *http.Request) error {
 	p := paramsOf(r, "measurement_uid", "report_id", "input", "full")
 	full := p.boolean("full")
 	m, err := a.found(w, r, p)
 	wanted := full != nil && *full
 	switch {
 	case fault.Is(err, fault.NotFound) && wanted:
-		writeJSON(w, map[string]string{"raw_measurement": ""})
-		return
+		writeJSON(w, keep, map[string]string{"raw_measurement": ""})
+		return nil
 	case fault.Is(err, fault.NotFound):
-		writeJSON(w, struct{}{})
-		return
+		writeJSON(w, keep, struct{}{})
+		return nil
 	case err != nil:
-		a.Fail(w, r, 0, err)
-		return
+		return err
+	}
+	category, err := a.DB.Category(r.Context(), m.Input, m.Country)
+	if err != nil {
+		return err
 	}
 	out := meta{
-		Anomaly: m.Anomaly, Confirmed: m.Confirmed, Failure: m.Failure, Input: text(m.Input), MeasurementStartTime: stamp(m.StartedAt),
-		MeasurementUID: m.UID, ProbeASN: int64(m.ASN), ProbeCC: string(m.Country), ReportID: m.ReportID, Scores: string(m.Scores),
-		TestName: m.TestName, TestStartTime: stamp(m.TestStartedAt), VerificationStatus: verification(m.Verified),
+		summary: summaryOf(m), CategoryCode: text(category), ProbeASN: int64(m.ASN), Scores: string(m.Scores), TestStartTime: stamp(m.TestStartedAt),
 	}
 	if wanted {
 		body, err := a.Body(r.Context(), m.UID)
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			a.Fail(w, r, 0, err)
-			return
+			return err
 		}
 		raw := string(body)
 		out.RawMeasurement = &raw
 	}
-	writeJSON(w, out)
+	writeJSON(w, keep, out)
+	return nil
 }
 
 // rawMeasurement sends a body byte for byte as it was submitted.
-func (a *API) rawMeasurement(w http.ResponseWriter, r *http.Request) {
+func (a *API) rawMeasurement(w http.ResponseWriter, r *http.Request) error {
 	p := paramsOf(r, "measurement_uid", "report_id", "input")
 	uid := p.uid("measurement_uid")
 	if uid == "" || p.err != nil {
 		m, err := a.found(w, r, p)
 		if err != nil {
-			a.Fail(w, r, 0, err)
-			return
+			return err
 		}
 		uid = m.UID
 	}
-	a.sendBody(w, r, uid, 24*time.Hour)
+	return a.sendBody(w, r, uid, 24*time.Hour)
 }
 
 // measurement sends a body, as a file if that is wanted.
-func (a *API) measurement(w http.ResponseWriter, r *http.Request) {
+func (a *API) measurement(w http.ResponseWriter, r *http.Request) error {
 	p := paramsOf(r, "download")
 	download := p.boolean("download")
 	if p.err != nil {
-		a.Fail(w, r, 0, p.err)
-		return
+		return p.err
 	}
 	uid := measurement.ID(r.PathValue("uid"))
 	if _, _, ok := uid.Split(); ok && download != nil && *download {
 		w.Header().Set("Content-Disposition", `attachment; filename="measurement-`+string(uid)+`.json"`)
 	}
-	a.sendBody(w, r, uid, time.Hour)
+	return a.sendBody(w, r, uid, time.Hour)
 }
 
 // sendBody sends a body, or a part of it, or says that it is what the client has already: a body never changes.
-func (a *API) sendBody(w http.ResponseWriter, r *http.Request, uid measurement.ID, maxAge time.Duration) {
+func (a *API) sendBody(w http.ResponseWriter, r *http.Request, uid measurement.ID, maxAge time.Duration) error {
 	body, err := a.Body(r.Context(), uid)
 	if err != nil {
 		w.Header().Del("Content-Disposition")
-		a.Fail(w, r, 0, err)
-		return
+		return err
 	}
 	sum := sha256.Sum256(body)
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", cacheable(maxAge))
-	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
+	head(w, "application/json", maxAge)
+	w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	return nil
 }

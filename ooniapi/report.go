@@ -42,12 +42,16 @@ func (a *API) openReport(r *http.Request) (any, error) {
 	if strings.HasPrefix(upper, "AS") && len(upper) <= 12 {
 		asn, _ = network.Parse(upper)
 	}
-	var random [12]byte
-	_, _ = rand.Read(random[:]) // never fails
 	return map[string]any{
 		"backend_version": backendVersion, "supported_formats": []string{"json"},
-		"report_id": measurement.NewReportID(a.DB.Now(), in.TestName, country.Code(in.ProbeCC), asn, a.Services.CollectorID, random),
+		"report_id": a.reportID(a.DB.Now(), in.TestName, country.Code(in.ProbeCC), asn),
 	}, nil
+}
+
+func (a *API) reportID(at time.Time, test string, c country.Code, n network.ASN) string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return measurement.NewReportID(at, test, c, n, a.Services.CollectorID, b)
 }
 
 func closeReport(r *http.Request) (any, error) {

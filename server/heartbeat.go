@@ -21,13 +21,13 @@ const maxPacket = 8 << 10
 // A packet is the heartbeat of the probe-health document, and what newer probes say beside it, which
 // may be left out. Times are Unix seconds.
 type packet struct {
-	ProbeID           *string  `json:"probe_id"`
-	ProbeCC           *string  `json:"probe_cc"`
-	ProbeASN          *asnText `json:"probe_asn"`
-	SoftwareVersion   *string  `json:"software_version"`
-	UptimeSeconds     *int64   `json:"uptime_seconds"`
-	QueueDepth        *int64   `json:"queue_depth"`
-	LastMeasurementAt *int64   `json:"last_measurement_at"`
+	ProbeID           *string       `json:"probe_id"`
+	ProbeCC           *string       `json:"probe_cc"`
+	ProbeASN          *network.Text `json:"probe_asn"`
+	SoftwareVersion   *string       `json:"software_version"`
+	UptimeSeconds     *int64        `json:"uptime_seconds"`
+	QueueDepth        *int64        `json:"queue_depth"`
+	LastMeasurementAt *int64        `json:"last_measurement_at"`
 
 	BootID                    string   `json:"boot_id"`
 	Seq                       *int64   `json:"seq"`
@@ -36,22 +36,6 @@ type packet struct {
 	PausedReason              string   `json:"paused_reason"`
 	TunnelHandshakeAgeSeconds *int64   `json:"tunnel_handshake_age_seconds"`
 	ShuttingDown              bool     `json:"shutting_down"`
-}
-
-// asnText is "AS44244", and 44244 from those who send a number.
-type asnText string
-
-// UnmarshalJSON reads either form.
-func (a *asnText) UnmarshalJSON(b []byte) error {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		*a = asnText(s)
-		return nil
-	}
-	var n json.Number
-	err := json.Unmarshal(b, &n)
-	*a = asnText(n)
-	return err
 }
 
 // decodePacket reads a packet. It fails with INVALID, naming the field as the packet spells it.

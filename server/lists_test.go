@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -150,15 +151,17 @@ func TestCheckIn(t *testing.T) {
 		`{"web_connectivity":{"category_codes":{}}}`:              "web_connectivity.category_codes",
 		`{"probe_cc":"Italy"}`:                                    "probe_cc",
 		`{"probe_cc":"1T"}`:                                       "probe_cc",
+		`{"probe_cc":"ıt"}`:                                       "probe_cc",
+		`{"web_connectivity":{"category_codes":"newſ"}}`:          "web_connectivity.category_codes",
 		`{"probe_asn":"Vodafone"}`:                                "probe_asn",
 		`{"probe_asn":"AS-1"}`:                                    "probe_asn",
 		`{"probe_asn":true}`:                                      "probe_asn",
 		`{"charging":"yes"}`:                                      "charging",
 		`{"run_type":1}`:                                          "run_type",
-		``:                                                        "",
-		`[]`:                                                      "",
-		`{"probe_cc":`:                                            "",
-		`null`:                                                    "",
+		``:                                                        "body",
+		`[]`:                                                      "body",
+		`{"probe_cc":`:                                            "body",
+		`null`:                                                    "body",
 	} {
 		t.Run("refused, and no fault of ours: "+body, func(t *testing.T) {
 			t.Parallel()
@@ -205,10 +208,15 @@ func TestTestListURLs(t *testing.T) {
 			t.Errorf("%d URLs without a limit, want 5", n)
 		}
 	})
-	for _, bad := range []string{"country_code=Italy", "limit=x", "limit=-2", "category_codes=N3WS", "country_code=IT%00"} {
-		get(t, "/api/v1/test-list/urls?"+bad, http.StatusBadRequest)
-		if !strings.HasPrefix(bad, "country") {
-			get(t, "/api/_/debug_prioritization?"+bad, http.StatusBadRequest)
+	for _, bad := range []string{"country_code=Italy", "limit=x", "limit=-2", "category_codes=N3WS", "country_code=IT%00", "probe_asn=x", "limit=1&limit=2"} {
+		field, _, _ := strings.Cut(bad, "=")
+		for _, path := range []string{"/api/v1/test-list/urls?", "/api/_/debug_prioritization?"} {
+			if strings.Contains(path, "debug") && field == "country_code" { // not a parameter of that
+				continue
+			}
+			if got := at(t, get(t, path+bad, http.StatusBadRequest), "error", "field"); got != field {
+				t.Errorf("%s%s: the fault is of %v", path, bad, got)
+			}
 		}
 	}
 	t.Run("what the choice was made of", func(t *testing.T) {
@@ -233,6 +241,39 @@ func TestTestListURLs(t *testing.T) {
 		}
 		get(t, "/api/_/show_countries_prioritization?format=XML", http.StatusBadRequest)
 	})
+}
+
+func TestListsArePaidFor(t *testing.T) {
+	t.Parallel()
+	const overview = "/api/_/show_countries_prioritization"
+	routes := []struct {
+		method, path, post string
+		points             int
+	}{
+		{http.MethodPost, "/api/v1/check-in", "{}", 100},
+		{http.MethodGet, "/api/v1/test-list/urls", "", 100},
+		{http.MethodGet, "/api/_/debug_prioritization", "", 500},
+		{http.MethodGet, overview, "", 3000},
+		{http.MethodGet, overview + "?format=CSV", "", 3000},
+	}
+	left := 0
+	for _, r := range routes {
+		left += r.points
+	}
+	a := start(t, func(c *server.Config) { c.RatePublic = server.Rate{PerSecond: 0.01, Burst: float64(left)} })
+	for _, r := range routes {
+		left -= r.points
+		res, text := a.send(t, r.method, a.URL()+r.path, nil, []byte(r.post))
+		if res.StatusCode != http.StatusOK || res.Header.Get("X-Ratelimit-Remaining") != strconv.Itoa(left) {
+			t.Errorf("%s answered %d %s, and %s points are left, want %d", r.path, res.StatusCode, text, res.Header.Get("X-Ratelimit-Remaining"), left)
+		}
+	}
+	for _, r := range routes {
+		res, text := a.send(t, r.method, a.URL()+r.path, nil, []byte(r.post))
+		if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") == "" || !strings.Contains(text, string(fault.RateLimited)) {
+			t.Errorf("%s answered %d %v %s", r.path, res.StatusCode, res.Header, text)
+		}
+	}
 }
 
 func TestURLPriorities(t *testing.T) {

@@ -108,7 +108,7 @@ func (p ooniProbe) sendNew(t *testing.T, content string) (uid, id, stored string
 }
 
 const scoredDocument = `subscription { measurementScored { measurement {
-	uid reportId testName anomaly confirmed failure provenance scores { blockingGeneral } } } }`
+	uid reportId input testName anomaly confirmed failure provenance scores { blockingGeneral } } } }`
 
 // servicesFile is a setting with what the tor test asks for.
 func servicesFile(t *testing.T) func(*server.Config) {
@@ -126,11 +126,75 @@ func servicesFile(t *testing.T) func(*server.Config) {
 }
 
 // web is a measurement of a website with that verdict of the probe's.
-func web(blocking any) string {
+func web(blocking any) string { return webOf("http://example.org/", blocking) }
+
+func webOf(input string, blocking any) string {
 	return body(object{
-		"test_name": "web_connectivity", "input": "http://example.org/", "data_format_version": "0.2.0",
+		"test_name": "web_connectivity", "input": input, "data_format_version": "0.2.0",
 		"test_keys": object{"accessible": blocking == false, "blocking": blocking},
 	})
+}
+
+// A checkedIn is what both generations read of a check-in, with their types: what is there and does not fit stops a run.
+type checkedIn struct {
+	Conf struct {
+		Features    map[string]bool `json:"features"`
+		TestHelpers map[string][]struct {
+			Address string `json:"address"`
+			Type    string `json:"type"`
+			Front   string `json:"front"`
+		} `json:"test_helpers"`
+	} `json:"conf"`
+	ProbeASN string `json:"probe_asn"`
+	ProbeCC  string `json:"probe_cc"`
+	Tests    struct {
+		WebConnectivity *struct {
+			ReportID string `json:"report_id"`
+			URLs     []struct {
+				CategoryCode string `json:"category_code"`
+				CountryCode  string `json:"country_code"`
+				URL          string `json:"url"`
+			} `json:"urls"`
+		} `json:"web_connectivity"`
+	} `json:"tests"`
+	UTCTime time.Time `json:"utc_time"`
+	V       int64     `json:"v"`
+}
+
+// checkIn asks what to measure, as miniooni does for a person in Italy, and returns the URLs.
+func (p ooniProbe) checkIn(t *testing.T) []string {
+	t.Helper()
+	answer := p.ask(t, http.MethodPost, "/api/v1/check-in", "", object{
+		"charging": true, "on_wifi": true, "platform": "linux", "probe_asn": "AS30722", "probe_cc": "IT", "run_type": "manual",
+		"software_name": "miniooni", "software_version": p.version, "web_connectivity": object{"category_codes": []string{}},
+	})
+	text, err := json.Marshal(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out checkedIn
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatalf("a probe cannot read %s: %v", text, err)
+	}
+	if out.V != 1 || out.ProbeCC != "ZZ" || out.ProbeASN != "AS0" || time.Since(out.UTCTime).Abs() > time.Minute {
+		t.Errorf("version %d, seen in %s on %s at %v", out.V, out.ProbeCC, out.ProbeASN, out.UTCTime)
+	}
+	equal(t, out.Conf.Features, map[string]bool{"torsf_enabled": false, "vanilla_tor_enabled": false, "openvpn_enabled": false, "webconnectivity_0.5": false})
+	if helpers := out.Conf.TestHelpers["web-connectivity"]; len(helpers) != 1 || helpers[0].Address != "https://helper.example.org" || helpers[0].Type != "https" {
+		t.Errorf("the helpers are %v", helpers)
+	}
+	tests := out.Tests.WebConnectivity
+	if tests == nil || !strings.Contains(tests.ReportID, "_webconnectivity_IT_30722_nx7_") || len(tests.URLs) == 0 {
+		t.Fatalf("there is nothing to measure in %s", text)
+	}
+	var urls []string
+	for _, u := range tests.URLs {
+		if u.CategoryCode == "" || u.CountryCode != "IT" && u.CountryCode != "XX" {
+			t.Errorf("%s has the category %q and the country %q", u.URL, u.CategoryCode, u.CountryCode)
+		}
+		urls = append(urls, u.URL)
+	}
+	return urls
 }
 
 // TestUnmodifiedProbe replays request by request what probes of two generations send.
@@ -138,7 +202,7 @@ func web(blocking any) string {
 //nolint:paralleltest,tparallel // one subscriber hears of all in order
 func TestUnmodifiedProbe(t *testing.T) {
 	t.Parallel()
-	a := start(t, servicesFile(t))
+	a := withLists(t, 3, servicesFile(t))
 	scored := a.subscribe(t, "", scoredDocument, nil)
 	a.listening(t, "measurementScored", 1)
 
@@ -147,9 +211,12 @@ func TestUnmodifiedProbe(t *testing.T) {
 		send    func(ooniProbe, *testing.T, string) (uid, id, stored string)
 	}{{"3.31.0", ooniProbe.sendNew}, {"3.29.1", ooniProbe.sendOld}} {
 		p := ooniProbe{a, g.version}
-		t.Run(g.version+" finds the service, registers, logs in and gets its targets", func(t *testing.T) {
+		var urls []string
+		t.Run(g.version+" finds the service, checks in, registers, logs in and gets its targets", func(t *testing.T) {
 			helpers := p.ask(t, http.MethodGet, "/api/v1/test-helpers", "", nil)
 			equal(t, helpers, object{"web-connectivity": []any{object{"address": "https://helper.example.org", "type": "https"}}})
+			urls = p.checkIn(t)
+			equal(t, len(urls), 5)
 			if g.version > "3.30" {
 				res, _ := p.call(t, http.MethodGet, "/api/v1/manifest", "", nil)
 				equal(t, res.StatusCode, http.StatusNotFound)
@@ -168,19 +235,22 @@ func TestUnmodifiedProbe(t *testing.T) {
 			}})
 			equal(t, p.ask(t, http.MethodGet, "/api/v1/test-list/psiphon-config", str(t, in, "token"), nil), object{"a": []any{1.0}})
 		})
+		if len(urls) == 0 {
+			return
+		}
 		for _, c := range []struct {
 			name     string
 			blocking any
 			anomaly  bool
 		}{{"an accessible website", false, false}, {"the same with a censor in between", "dns", true}} {
 			t.Run(g.version+" submits "+c.name+", and a subscriber hears the verdict", func(t *testing.T) {
-				uid, id, stored := g.send(p, t, web(c.blocking))
+				uid, id, stored := g.send(p, t, webOf(urls[0], c.blocking))
 				blocking := json.Number("0")
 				if c.anomaly {
 					blocking = "1"
 				}
 				equal(t, next(t, scored), object{"measurementScored": object{"measurement": object{
-					"uid": uid, "reportId": id, "testName": "web_connectivity", "anomaly": c.anomaly, "confirmed": false, "failure": false,
+					"uid": uid, "reportId": id, "input": urls[0], "testName": "web_connectivity", "anomaly": c.anomaly, "confirmed": false, "failure": false,
 					"provenance": "ANONYMOUS", "scores": object{"blockingGeneral": blocking},
 				}}})
 				_, raw := a.send(t, http.MethodGet, a.URL()+"/api/v1/raw_measurement?measurement_uid="+uid, nil, nil)

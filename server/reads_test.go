@@ -15,8 +15,11 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/server"
+	"github.com/openvantage/vantage/service"
+	"github.com/openvantage/vantage/testlist"
 )
 
 // A listed is an answer of the REST listing.
@@ -115,6 +118,21 @@ func TestMeasurementListing(t *testing.T) {
 			submitted[name] = str(t, m, "uid")
 		}
 	}
+	entry := func(c country.Code, url, category string) testlist.Entry {
+		return testlist.Entry{Country: c, URL: url, CategoryCode: category}
+	}
+	for _, lists := range [][]testlist.Entry{ // the first are no longer in use
+		{entry("IT", "https://www.example.org/a", "GMB"), entry("IT", "https://www.example.org/b", "GMB")},
+		{
+			entry("IT", "https://www.example.org/a", "NEWS"), entry("FR", "https://www.example.org/c", "NEWS"),
+			entry("FR", "https://shop.example.com:8443/", "CTRL"), entry(testlist.Global, "https://shop.example.com:8443/", "COMM"),
+			entry(testlist.Global, "https://www.example.org/b", "HUMR"), entry("IT", "https://shop.example.com:8443/", "ECON"),
+		},
+	} {
+		if _, _, err := service.ImportTestLists(t.Context(), a.DB(), "test", lists, true, true); err != nil {
+			t.Fatal(err)
+		}
+	}
 	named := func(uids []string) []string {
 		out := []string{}
 		for name, uid := range submitted {
@@ -148,6 +166,16 @@ func TestMeasurementListing(t *testing.T) {
 		"input=" + url.QueryEscape("https://www.example.org/b"):                                  "ok",
 		"input=" + url.QueryEscape("https://www.example.org/b") + "&domain=x&category_code=NEWS": "ok",
 		"input=" + url.QueryEscape("https://www.example.org/' or 1=1"):                           "",
+		"category_code=NEWS":                        "web",
+		"category_code=NEWS&probe_cc=FR":            "",
+		"category_code=humr,NEWS":                   "ok web",
+		"category_code=COMM":                        "shop",
+		"category_code=CTRL":                        "shop",
+		"category_code=CTRL,COMM,ECON":              "shop",
+		"category_code=ECON":                        "",
+		"category_code=GMB":                         "",
+		"category_code=,":                           "",
+		"category_code=HUMR&report_id=" + report:    "ok",
 		"anomaly=true":                              "shop telegram web",
 		"anomaly=true&probe_cc=FR":                  "shop",
 		"anomaly=false&failure=false":               "ok",
@@ -194,6 +222,25 @@ func TestMeasurementListing(t *testing.T) {
 		if in, ok := l.Results[0]["input"]; in != nil || !ok {
 			t.Error("the input is", in)
 		}
+	})
+
+	t.Run("the meta data have the category, of the country's own list first", func(t *testing.T) {
+		t.Parallel()
+		for name, want := range map[string]any{"web": "NEWS", "ok": "HUMR", "shop": "CTRL", "failed": nil, "telegram": nil} {
+			var meta object
+			a.get(t, "/api/v1/measurement_meta?measurement_uid="+submitted[name], &meta)
+			if got, ok := meta["category_code"]; got != want || !ok {
+				t.Errorf("%s has the category %v, want %v", name, got, want)
+			}
+		}
+	})
+
+	t.Run("a category goes with the list from page to page", func(t *testing.T) {
+		t.Parallel()
+		first := a.listing(t, listPath+"?category_code=NEWS,HUMR,CTRL&limit=2")
+		second := a.listing(t, *first.Metadata.NextURL)
+		equal(t, named(append(first.uids(), second.uids()...)), []string{"ok", "shop", "web"})
+		equal(t, []any{*first.Metadata.Count, second.Metadata.NextURL == nil}, []any{int64(3), true})
 	})
 
 	t.Run("since is excluded and until is not", func(t *testing.T) {
@@ -310,12 +357,13 @@ func TestMeasurementListingRefuses(t *testing.T) {
 		"offset=-1": "offset", "offset=10001": "offset", "offset=9616800": "offset", "offset=a": "offset", "limit=1&limit=2": "limit",
 		"since=yesterday": "since", "since=2026-02-30": "since", "until=2026-13-01": "until", "until=20260101": "until", "since=-1": "since",
 		"since=2026-03-02&until=2026-03-01": "since", "since=2099-01-01": "since", "since=infinity": "since", "until=10000-01-01": "until",
-		"probe_cc=ITA": "probe_cc", "probe_cc=1T": "probe_cc", "probe_cc=IT'--": "probe_cc", "probe_cc=%C3%A9": "probe_cc", "probe_cc=" + long: "probe_cc",
+		"probe_cc=ITA": "probe_cc", "probe_cc=1T": "probe_cc", "probe_cc=IT'--": "probe_cc", "probe_cc=%C3%A9": "probe_cc", "probe_cc=%C4%B1%C4%B1": "probe_cc", "probe_cc=" + long: "probe_cc",
 		"probe_cc=IT&probe_cc=FR": "probe_cc", "probe_asn=AS": "probe_asn", "probe_asn=-1": "probe_asn", "probe_asn=4294967296": "probe_asn",
 		"probe_asn=1;drop": "", "probe_asn=1%3Bdrop": "probe_asn", "test_name=a'%20or%20'1'='1": "test_name", "test_name=" + strings.Repeat("a", 101): "test_name",
 		"anomaly=maybe": "anomaly", "confirmed=2": "confirmed", "failure=null": "failure", "ooni_run_link_id=x": "ooni_run_link_id",
 		"ooni_run_link_id=-1": "ooni_run_link_id", "order=up": "order", "order_by=uid": "order_by", "order_by=1;select": "", "order_by=scores": "order_by",
-		"category_code=NEWS": "category_code", "report_id=ab": "report_id", "input=x": "input", "input=%00abc": "input", "domain=%ff": "domain",
+		"category_code=NOPE": "category_code", "category_code=N3WS": "category_code", "category_code=NEWS,XYZ": "category_code",
+		"category_code=NEWS'--": "category_code", "report_id=ab": "report_id", "input=x": "input", "input=%00abc": "input", "domain=%ff": "domain",
 		"after=%00": "after", "x=%zz": "", "report_id=abc%00": "report_id",
 	} {
 		if status, code, got := a.refused(t, listPath+"?"+query); status != http.StatusBadRequest || code != fault.Invalid || got != field {
