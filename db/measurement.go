@@ -95,9 +95,6 @@ const measurementColumns = `received_at, country, uid, started_at, test_started_
 const visibleColumns = `coalesce((select ` + peers + ` from probe p where p.id = m.probe_id), 0),
 	coalesce((select p.asn from probe p where p.id = m.probe_id), 0)`
 
-// measurementFields are how many columns an insert writes: measurementColumns, and sort_at.
-var measurementFields = len(columns(measurementColumns)) + 1
-
 const measurementSelect = "select " + measurementColumns + ", " + visibleColumns + " from measurement m"
 
 func scanMeasurement(row pgx.CollectableRow) (m Measurement, err error) {
