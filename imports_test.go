@@ -59,7 +59,7 @@ var imports = map[string]string{
 	"graph/model": "access alert country coverage db events fault measurement network probe testlist",
 	"resolvers":   "access alert country coverage db engine events fault graph graph/model measurement network probe service testlist",
 	"ooni":        "fault network probe",
-	"ooniapi":     "access country db fault measurement network service testlist",
+	"ooniapi":     "access country db fault measurement network probe service testlist",
 	"web":         "",
 	"server":      "access archive client country db engine fault geo graph graph/model jobs measurement network notify ooni ooniapi probe resolvers service web",
 

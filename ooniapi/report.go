@@ -10,6 +10,7 @@ import (
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/measurement"
 	"github.com/openvantage/vantage/network"
+	"github.com/openvantage/vantage/probe"
 	"github.com/openvantage/vantage/service"
 )
 
@@ -145,7 +146,9 @@ func (a *API) submit(r *http.Request, e *measurement.Entry, body []byte) (servic
 			return service.Outcome{}, err
 		}
 	}
-	done, err := a.Flows.Submit(r.Context(), a.Principal(r.Context()), "", service.Submission{Body: body})
+	cc, asn, _ := a.Locate(r.Context())
+	sub := service.Submission{Body: body, Observed: probe.Place{Country: cc, ASN: asn}}
+	done, err := a.Flows.Submit(r.Context(), a.Principal(r.Context()), "", sub)
 	if err == nil {
 		return done, nil
 	}

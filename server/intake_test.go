@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"net"
 	"net/http"
 	"os"
@@ -161,4 +162,28 @@ func TestBadCanaries(t *testing.T) {
 	if s, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "CANARIES") {
 		t.Errorf("New = %v, %v", s, err)
 	}
+}
+
+// TestSubmittedFromElsewhere: whichever way a measurement comes, it is told when its sender is seen elsewhere.
+func TestSubmittedFromElsewhere(t *testing.T) {
+	t.Parallel()
+	a := start(t, places(t, "8.8.8.0/24", "FR", 4200000321))
+	staff := a.issue(t, access.Operator)
+	from := http.Header{"Content-Type": {"application/json"}, "X-Forwarded-For": {"8.8.8.8"}}
+	request, err := json.Marshal(object{"query": submitDocument, "variables": object{"input": object{"content": body(nil)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := json.Marshal(object{"format": "json", "content": body(object{"report_id": ""})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, sent := range map[string][]byte{"/graphql": request, "/api/v1/submit_measurement": entry} {
+		if res, text := a.send(t, http.MethodPost, a.URL()+path, from, sent); res.StatusCode != http.StatusOK || !strings.Contains(text, `uid":"`) {
+			t.Fatalf("%s: %d %s", path, res.StatusCode, text)
+		}
+	}
+	told := a.ask(t, staff, `{ faultyMeasurements(first: 10, filter: {kinds: [GEO_COUNTRY_MISMATCH]}) { edges { node { fault observedCountry { code } } } } }`, nil)
+	mismatch := object{"node": object{"fault": "GEO_COUNTRY_MISMATCH", "observedCountry": object{"code": "FR"}}}
+	equal(t, list(t, told, "faultyMeasurements", "edges"), []any{mismatch, mismatch})
 }
