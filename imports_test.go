@@ -68,9 +68,10 @@ var imports = map[string]string{
 	"main":       "access archive client country coverage db db/embedded events fault measurement network probe replay server service simulation testlist",
 
 	"country/gen":         "",
-	"archive/archivetest": "",
+	"archive/archivetest": "programtest",
 	"client/clienttest":   "fault",
-	"notify/notifytest":   "",
+	"notify/notifytest":   "programtest",
+	"programtest":         "",
 }
 
 // rules are the packages that take values and return values.

@@ -7,10 +7,6 @@ package archivetest
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -19,10 +15,11 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"github.com/openvantage/vantage/programtest"
 )
 
 const bucket = "bodies"
@@ -111,11 +108,7 @@ type Gateway struct {
 func StartGateway(tb testing.TB) *Gateway {
 	tb.Helper()
 	credentials(tb)
-	program, err := find()
-	if err != nil {
-		tb.Fatalf("This test needs versitygw: %v", err)
-	}
-	g := &Gateway{program: program, listen: free(tb), dir: tb.TempDir()}
+	g := &Gateway{program: programtest.Find(tb, "versitygw"), listen: programtest.Free(tb), dir: tb.TempDir()}
 	g.URL = address("http://" + g.listen)
 	// A bucket of a gateway is a directory.
 	for _, dir := range []string{"data/" + bucket, "sidecar"} {
@@ -150,46 +143,5 @@ func (g *Gateway) Start(tb testing.TB) {
 	if err := g.cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); ; <-tick.C {
-		if res, err := http.Get("http://" + g.listen); err == nil { //nolint:noctx // it is our own child
-			_ = res.Body.Close()
-			return
-		}
-		if time.Since(began) > time.Minute {
-			tb.Fatalf("versitygw does not answer: %s", said.String())
-		}
-	}
-}
-
-// find looks where make puts it, from this directory upwards.
-func find() (string, error) {
-	if p := os.Getenv("VERSITYGW"); p != "" {
-		return p, nil
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if found, _ := filepath.Glob(filepath.Join(dir, ".cache", "bin", "versitygw-*")); len(found) > 0 {
-			return found[len(found)-1], nil
-		}
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("there is none in .cache/bin of %s: run `make versitygw`, or name it in VERSITYGW", dir)
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
-// free is an address where nobody listens yet.
-func free(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	programtest.Answers(tb, "http://"+g.listen, &said)
 }

@@ -5,19 +5,16 @@
 package notifytest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
+
+	"github.com/openvantage/vantage/programtest"
 )
 
 // A Mailpit is a mail server of one test.
@@ -40,16 +37,13 @@ type Mail struct {
 // Start starts a mail server with more arguments, until the test ends.
 func Start(tb testing.TB, args ...string) *Mailpit {
 	tb.Helper()
-	program, err := find()
-	if err != nil {
-		tb.Fatalf("This test needs mailpit: %v", err)
-	}
-	m := &Mailpit{SMTP: free(tb)}
-	listen := free(tb)
+	m := &Mailpit{SMTP: programtest.Free(tb)}
+	listen := programtest.Free(tb)
 	m.api = "http://" + listen + "/api/v1/"
 	args = append([]string{"--smtp", m.SMTP, "--listen", listen, "--database", filepath.Join(tb.TempDir(), "mail.db"), "--disable-version-check", "--smtp-disable-rdns", "--quiet"}, args...)
-	cmd := exec.CommandContext(context.Background(), program, args...)
-	cmd.Stderr = os.Stderr
+	cmd := exec.CommandContext(context.Background(), programtest.Find(tb, "mailpit"), args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -57,17 +51,8 @@ func Start(tb testing.TB, args ...string) *Mailpit {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); ; <-tick.C {
-		if res, err := http.Get(m.api + "info"); err == nil { //nolint:noctx // it is our own child
-			_ = res.Body.Close()
-			return m
-		}
-		if time.Since(began) > time.Minute {
-			tb.Fatal("mailpit does not answer")
-		}
-	}
+	programtest.Answers(tb, m.api+"info", &said)
+	return m
 }
 
 // Mails are all that it got, oldest first.
@@ -99,35 +84,4 @@ func (m *Mailpit) get(tb testing.TB, path string, into any) {
 	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
 		tb.Fatal(err)
 	}
-}
-
-// find looks where make puts it, from this directory upwards.
-func find() (string, error) {
-	if p := os.Getenv("MAILPIT"); p != "" {
-		return p, nil
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if found, _ := filepath.Glob(filepath.Join(dir, ".cache", "bin", "mailpit-*")); len(found) > 0 {
-			return found[len(found)-1], nil
-		}
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("there is none in .cache/bin of %s: run `make mailpit`, or name it in MAILPIT", dir)
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
-// free is an address where nobody listens yet.
-func free(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
