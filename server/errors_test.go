@@ -560,12 +560,12 @@ func TestFailures(t *testing.T) {
 	t.Run("a busy port fails at the start", func(t *testing.T) {
 		t.Parallel()
 		a := start(t)
-		cfg := config()
+		cfg := config(t)
 		cfg.Listen = strings.TrimPrefix(a.URL(), "http://")
 		if _, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "LISTEN") {
 			t.Errorf("New fails with %v", err)
 		}
-		cfg = config()
+		cfg = config(t)
 		cfg.HeartbeatListen = strings.TrimPrefix(a.URL(), "http://")
 		if _, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "HEARTBEAT_LISTEN") {
 			t.Errorf("New fails with %v", err)

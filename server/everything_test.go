@@ -129,7 +129,7 @@ func (e *everything) fragment(d *ast.Definition, depth int, oneOfMany bool) stri
 		leaf := !graph.Schema().Types[f.Type.Name()].IsCompositeType()
 		if leaf || below > 0 {
 			alias := ""
-			if ambiguous(f) {
+			if oneOfMany && ambiguous(f) {
 				alias = d.Name + "_" + f.Name + ": "
 			}
 			lines = append(lines, e.field(alias, f, below))

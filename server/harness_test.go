@@ -64,14 +64,15 @@ func (l *logs) String() string {
 }
 
 // config is the documented defaults, on ports that are free.
-func config() server.Config {
+func config(t *testing.T) server.Config {
+	t.Helper()
 	return server.Config{
 		Listen: "127.0.0.1:0", HeartbeatListen: "127.0.0.1:0", OpenCollector: true, PublicNetworks: access.Grouped,
 		RatePublic: server.Rate{PerSecond: 2000, Burst: 200_000}, RateProbe: server.Rate{PerSecond: 1000, Burst: 100_000},
 		RateResearcher: server.Rate{PerSecond: 5000, Burst: 500_000}, RateOperator: server.Rate{PerSecond: 50_000, Burst: 5_000_000},
 		RateAdmin:            server.Rate{PerSecond: 50_000, Burst: 5_000_000},
 		RegistrationsPerHour: 120, MaxMeasurementBytes: 4 << 20, MaxDocumentBytes: 256 << 10, MaxDatabaseConns: 8, CollectorID: 1, ClockRate: 1,
-		ShutdownGrace: 5 * time.Second,
+		ShutdownGrace: 5 * time.Second, ArchiveURL: archive.FolderURL(t.TempDir()),
 	}
 }
 
@@ -92,8 +93,7 @@ func startOn(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 // prepare makes a server that must be run.
 func prepare(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 	t.Helper()
-	cfg := config()
-	cfg.ArchiveURL = archive.FolderURL(t.TempDir())
+	cfg := config(t)
 	for _, c := range change {
 		c(&cfg)
 	}

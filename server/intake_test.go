@@ -157,7 +157,7 @@ func TestPlaces(t *testing.T) {
 
 func TestBadCanaries(t *testing.T) {
 	t.Parallel()
-	cfg := config()
+	cfg := config(t)
 	cfg.Canaries = []string{"tweety"}
 	if s, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "CANARIES") {
 		t.Errorf("New = %v, %v", s, err)

@@ -664,7 +664,7 @@ func TestProbeServicesFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{name, name + ".missing"} {
-		cfg := config()
+		cfg := config(t)
 		cfg.ProbeServicesFile = file
 		if _, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "PROBE_SERVICES_FILE") {
 			t.Errorf("it started with %v", err)

@@ -244,7 +244,7 @@ func TestRegistrationRate(t *testing.T) {
 
 	t.Run("a proxy that is no network stops the start", func(t *testing.T) {
 		t.Parallel()
-		cfg := config()
+		cfg := config(t)
 		cfg.TrustedProxies = []string{"everyone"}
 		if s, err := newServer(t, cfg); err == nil || !strings.Contains(err.Error(), "TRUSTED_PROXIES") {
 			t.Errorf("New = %v, %v", s, err)
