@@ -1,8 +1,6 @@
 package measurement
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +77,7 @@ type scanner struct {
 	tokens []token
 	depth  int // containers that may still be opened
 	values int // values and keys that may still be read
+	marks  marker
 
 	wrong string   // what is wrong, as the end of a sentence
 	path  []string // where, innermost first
@@ -325,36 +324,65 @@ func (s *scanner) string() bool {
 	if !ok {
 		return false
 	}
-	b, at, escaped := s.body, s.at+1, false
+	at, checked, escaped := s.at+1, 0, false
 	s.tokens[i].start = uint32(at)
-	for {
-		if at = plainEnd(b, at); at == len(b) {
-			return s.failAt(at, "")
+	for at < len(s.body) {
+		m, skip := s.marks.at(s.body, at), at%64
+		ends := (m.quotes &^ m.escaped) >> skip
+		n := min(lowest(ends), 64-skip)
+		if (m.escaped|m.odd)>>skip&before(n) != 0 {
+			escaped = escaped || m.escaped>>skip&before(n) != 0
+			if !s.escapes(at, m.escaped>>skip&before(n)) {
+				return false
+			}
+			if checked, ok = s.runes(at, m.odd>>skip&before(n), checked); !ok {
+				return false
+			}
 		}
-		switch c := b[at]; {
-		case c == '"':
+		at += n
+		if ends != 0 {
 			s.at = at
 			s.tokens[i].escaped = escaped
 			s.close(i)
 			s.at++
 			return true
-		case c == '\\':
-			escaped = true
-			n := escapeLen(b[at:])
-			if n == 0 {
-				return s.failAt(at, "has an unknown or unfinished escape in a string")
-			}
-			at += n
-		case c < 0x20:
-			return s.failAt(at, "has a control character in a string")
-		default:
-			n := runesLen(b[at:])
-			if n == 0 {
-				return s.failAt(at, "has a string that is not UTF-8")
-			}
-			at += n
 		}
 	}
+	return s.failAt(len(s.body), "")
+}
+
+// escapes checks the bytes from at on whose bits are set: a backslash is before them.
+func (s *scanner) escapes(at int, escaped uint64) bool {
+	for ; escaped != 0; escaped &= escaped - 1 {
+		i := at + lowest(escaped)
+		if i >= len(s.body) {
+			break
+		}
+		if unescaped[s.body[i]] == 0 && !isUnicodeEscape(s.body[i:]) {
+			return s.failAt(i-1, "has an unknown or unfinished escape in a string")
+		}
+	}
+	return true
+}
+
+// runes checks the bytes from at on whose bits are set, which are control characters or begin or continue runes.
+// Those before checked are known to be right; it says how far they are now.
+func (s *scanner) runes(at int, odd uint64, checked int) (int, bool) {
+	for ; odd != 0; odd &= odd - 1 {
+		i := at + lowest(odd)
+		if i < checked {
+			continue
+		}
+		if s.body[i] < 0x20 {
+			return 0, s.failAt(i, "has a control character in a string")
+		}
+		n := runesLen(s.body[i:])
+		if n == 0 {
+			return 0, s.failAt(i, "has a string that is not UTF-8")
+		}
+		checked = i + n
+	}
+	return checked, true
 }
 
 // failAt is failHere for another place.
@@ -363,40 +391,9 @@ func (s *scanner) failAt(at int, wrong string) bool {
 	return s.failHere(wrong)
 }
 
-// plainEnd is where, from at on, the first byte lies that needs a look: a quote, a backslash, a
-// control character or the start of a rune beyond ASCII. It looks at eight bytes at once.
-func plainEnd(b []byte, at int) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	for at+8 <= len(b) {
-		w := binary.LittleEndian.Uint64(b[at:])
-		// Each term sets the top bit of bytes that qualify. Borrows make false positives, but
-		// only above a true one, and the lowest is what counts.
-		special := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones) | w
-		if special &= tops; special != 0 {
-			return at + bits.TrailingZeros64(special)/8
-		}
-		at += 8
-	}
-	for at < len(b) && b[at] >= 0x20 && b[at] != '"' && b[at] != '\\' && b[at] < utf8.RuneSelf {
-		at++
-	}
-	return at
-}
-
-// escapeLen is the length of the escape that b starts with, or 0 when it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
-	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if len(b) >= 6 && hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]]|hexValue[b[5]] < 16 {
-			return 6
-		}
-	}
-	return 0
+// isUnicodeEscape is true for u and four hexadecimal digits.
+func isUnicodeEscape(b []byte) bool {
+	return len(b) >= 5 && b[0] == 'u' && hexValue[b[1]]|hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]] < 16
 }
 
 // hexValue is the value of a hexadecimal digit, and 0xff for any other byte.
