@@ -1,6 +1,7 @@
 package measurement
 
-// mark notes what the bytes of text are in as many blocks as m has: all but which are escaped. Text is long enough.
+// mark fills in m from text, which is long enough. The quotes are all there are, and the escaped bytes are the
+// backslashes, as yet.
 //
 //go:noescape
 func mark(m []marks, text []byte)

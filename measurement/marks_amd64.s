@@ -50,7 +50,7 @@ block:
 	MOVQ R9, 8(DI)
 	MOVQ R10, 16(DI)
 	ADDQ $64, SI
-	ADDQ $32, DI
+	ADDQ $24, DI
 	DECQ CX
 	JNZ block
 done:

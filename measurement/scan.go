@@ -42,22 +42,20 @@ type doc struct {
 // scan reads body, which must be one JSON value (RFC 8259) in valid UTF-8, in a single
 // pass. It fails with INVALID at the path of the offending value. The doc refers to body.
 func scan(body []byte, lim Limits) (*doc, error) {
-	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues}
 	scratch := tokenScratches.Get().(*[]token)
-	s.tokens = (*scratch)[:0]
+	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues, tokens: (*scratch)[:0:min(cap(*scratch), lim.MaxValues)]}
 	defer func() {
 		if cap(s.tokens) <= maxTokenScratch {
 			*scratch = s.tokens
 			tokenScratches.Put(scratch)
 		}
 	}()
-	s.skipSpace()
-	if !s.value() {
+	at := s.value(s.skipSpace(0))
+	if at == failed {
 		return nil, s.fault()
 	}
-	s.skipSpace()
-	if s.at != len(body) {
-		s.fail("has something after its end")
+	if at = s.skipSpace(at); at != len(body) {
+		s.fail(at, "has something after its end")
 		return nil, s.fault()
 	}
 	return &doc{body: body, tokens: slices.Clone(s.tokens)}, nil
@@ -69,37 +67,36 @@ var tokenScratches = sync.Pool{New: func() any { return new([]token) }}
 
 const maxTokenScratch = 1 << 16
 
-// A scanner descends through a body by recursion; every method moves at past what it read, or
-// calls fail and returns false.
+// A scanner descends through a body by recursion. Methods are told where to read and say where they came to, or
+// failed: the place stays in a register so.
 type scanner struct {
 	body   []byte
-	at     int
 	tokens []token
 	depth  int // containers that may still be opened
-	values int // values and keys that may still be read
+	values int // values and keys that there may be
 	marks  marker
 
-	wrong string   // what is wrong, as the end of a sentence
+	at    int      // where it is wrong
+	wrong string   // what is, as the end of a sentence
 	path  []string // where, innermost first
 }
 
-func (s *scanner) fail(wrong string) bool {
-	s.wrong = wrong
-	return false
-}
+// failed is no place.
+const failed = -1
 
-// failHere is fail, unless the body has simply ended.
-func (s *scanner) failHere(wrong string) bool {
-	if s.at >= len(s.body) {
-		wrong = "is cut short"
+// fail notes what is wrong, unless the body has simply ended.
+func (s *scanner) fail(at int, wrong string) int {
+	s.at, s.wrong = at, wrong
+	if at >= len(s.body) {
+		s.wrong = "is cut short"
 	}
-	return s.fail(wrong)
+	return failed
 }
 
 // inside notes, while a failure travels up, which member or item it came from.
-func (s *scanner) inside(step string) bool {
+func (s *scanner) inside(step string) int {
 	s.path = append(s.path, step)
-	return false
+	return failed
 }
 
 // maxPath bounds the bytes of a path in a message: keys are the sender's.
@@ -121,274 +118,241 @@ func (s *scanner) fault() error {
 	return fault.Field(path, "The measurement cannot be read as JSON: at byte %d, it %s.", s.at, s.wrong)
 }
 
-func (s *scanner) skipSpace() {
-	for s.at < len(s.body) {
-		switch s.body[s.at] {
-		case ' ', '\n', '\r', '\t':
-			s.at++
-		default:
-			return
-		}
+func (s *scanner) skipSpace(at int) int {
+	for at < len(s.body) && s.body[at] <= ' ' && 1<<s.body[at]&(1<<' '|1<<'\n'|1<<'\r'|1<<'\t') != 0 {
+		at++
 	}
+	return at
 }
 
-// peek is the byte at the scanner, or 0 at the end, which starts nothing in JSON.
-func (s *scanner) peek() byte {
-	if s.at < len(s.body) {
-		return s.body[s.at]
+// peek is the byte there, or 0 at the end, which starts nothing in JSON.
+func (s *scanner) peek(at int) byte {
+	if at < len(s.body) {
+		return s.body[at]
 	}
 	return 0
 }
 
-// open appends a token; close completes it.
-func (s *scanner) open(k kind) (int, bool) {
-	if s.values--; s.values < 0 {
-		return 0, s.fail("has too many values")
+// open adds a token and says its number, or failed; close completes it.
+func (s *scanner) open(k kind, start int) int {
+	i := len(s.tokens)
+	if i == cap(s.tokens) && !s.grow() {
+		return s.fail(start, "has too many values")
 	}
-	s.tokens = append(s.tokens, token{start: uint32(s.at), kind: k})
-	return len(s.tokens) - 1, true
+	// Field by field: what is written in parts cannot be copied as a whole for some time.
+	s.tokens = s.tokens[:i+1]
+	t := &s.tokens[i]
+	t.start, t.kind, t.escaped = uint32(start), k, false
+	return i
 }
 
-func (s *scanner) close(i int) bool {
-	s.tokens[i].end = uint32(s.at)
-	s.tokens[i].next = uint32(len(s.tokens))
+// grow makes room for tokens, if there may be more.
+func (s *scanner) grow() bool {
+	if len(s.tokens) >= s.values {
+		return false
+	}
+	s.tokens = slices.Grow(s.tokens, 1)
+	s.tokens = s.tokens[:len(s.tokens):min(cap(s.tokens), s.values)]
 	return true
 }
 
-// value reads one value that starts at the scanner.
-func (s *scanner) value() bool {
-	switch c := s.peek(); c {
-	case '"':
-		return s.string()
-	case '{':
-		return s.object()
-	case '[':
-		return s.array()
-	case 't':
-		return s.word("true", trueKind)
-	case 'f':
-		return s.word("false", falseKind)
-	case 'n':
-		return s.word("null", nullKind)
-	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return s.number()
-	}
-	return s.failHere("has no value where one must be")
+func (s *scanner) close(i, end int) {
+	t := &s.tokens[i]
+	t.end, t.next = uint32(end), uint32(len(s.tokens))
 }
 
-func (s *scanner) word(w string, k kind) bool {
-	i, ok := s.open(k)
-	if !ok {
-		return false
+// value reads one value.
+func (s *scanner) value(at int) int {
+	switch s.peek(at) {
+	case '"':
+		return s.string(at)
+	case '{':
+		return s.container(at, objectKind, '}')
+	case '[':
+		return s.container(at, arrayKind, ']')
+	case 't':
+		return s.word(at, "true", trueKind)
+	case 'f':
+		return s.word(at, "false", falseKind)
+	case 'n':
+		return s.word(at, "null", nullKind)
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return s.number(at)
+	}
+	return s.fail(at, "has no value where one must be")
+}
+
+func (s *scanner) word(at int, w string, k kind) int {
+	i := s.open(k, at)
+	if i == failed {
+		return failed
 	}
 	for j := range len(w) {
-		if s.peek() != w[j] {
-			return s.failHere("has an unknown word")
+		if s.peek(at) != w[j] {
+			return s.fail(at, "has an unknown word")
 		}
-		s.at++
+		at++
 	}
-	return s.close(i)
+	s.close(i, at)
+	return at
 }
 
-func (s *scanner) number() bool {
-	i, ok := s.open(numberKind)
-	if !ok {
-		return false
+func (s *scanner) number(at int) int {
+	i := s.open(numberKind, at)
+	if i == failed {
+		return failed
 	}
-	if s.peek() == '-' {
-		s.at++
+	if s.peek(at) == '-' {
+		at++
 	}
-	if s.peek() == '0' {
-		s.at++
-	} else if !s.digits() {
-		return false
+	if s.peek(at) == '0' {
+		at++
+	} else if at = s.digits(at); at == failed {
+		return failed
 	}
-	if s.peek() == '.' {
-		s.at++
-		if !s.digits() {
-			return false
+	if s.peek(at) == '.' {
+		if at = s.digits(at + 1); at == failed {
+			return failed
 		}
 	}
-	if s.peek()|0x20 == 'e' {
-		s.at++
-		if c := s.peek(); c == '+' || c == '-' {
-			s.at++
+	if s.peek(at)|0x20 == 'e' {
+		at++
+		if c := s.peek(at); c == '+' || c == '-' {
+			at++
 		}
-		if !s.digits() {
-			return false
+		if at = s.digits(at); at == failed {
+			return failed
 		}
 	}
-	return s.close(i)
+	s.close(i, at)
+	return at
 }
 
 // digits reads one digit or more.
-func (s *scanner) digits() bool {
-	from := s.at
-	for s.at < len(s.body) && s.body[s.at]-'0' <= 9 {
-		s.at++
+func (s *scanner) digits(at int) int {
+	from := at
+	for at < len(s.body) && s.body[at]-'0' <= 9 {
+		at++
 	}
-	return s.at > from || s.failHere("has a number without digits")
+	if at == from {
+		return s.fail(at, "has a number without digits")
+	}
+	return at
 }
 
-func (s *scanner) array() bool {
-	i, ok := s.enter(arrayKind)
-	if !ok {
-		return false
+// container reads a list or an object, which end closes.
+func (s *scanner) container(at int, k kind, end byte) int {
+	if s.depth--; s.depth < 0 {
+		return s.fail(at, "is nested too deep")
 	}
-	for n := 0; ; n++ {
-		s.skipSpace()
-		if n == 0 && s.peek() == ']' {
-			break
-		}
-		if !s.value() {
+	i := s.open(k, at)
+	if i == failed {
+		return failed
+	}
+	at = s.skipSpace(at + 1)
+	for n := 0; n > 0 || s.peek(at) != end; n++ {
+		if k == objectKind {
+			at = s.member(at)
+		} else if at = s.value(at); at == failed {
 			return s.inside("[" + strconv.Itoa(n) + "]")
 		}
-		s.skipSpace()
-		if s.peek() == ']' {
+		if at == failed {
+			return failed
+		}
+		at = s.skipSpace(at)
+		if s.peek(at) == end {
 			break
 		}
-		if s.peek() != ',' {
-			return s.failHere("has a list without a comma or end")
+		if s.peek(at) != ',' {
+			return s.fail(at, "has a list or an object without a comma or end")
 		}
-		s.at++
+		at = s.skipSpace(at + 1)
 	}
-	return s.leave(i)
-}
-
-func (s *scanner) object() bool {
-	i, ok := s.enter(objectKind)
-	if !ok {
-		return false
-	}
-	for n := 0; ; n++ {
-		s.skipSpace()
-		if n == 0 && s.peek() == '}' {
-			break
-		}
-		if !s.member() {
-			return false
-		}
-		s.skipSpace()
-		if s.peek() == '}' {
-			break
-		}
-		if s.peek() != ',' {
-			return s.failHere("has an object without a comma or end")
-		}
-		s.at++
-	}
-	return s.leave(i)
+	s.depth++
+	s.close(i, at+1)
+	return at + 1
 }
 
 // member reads a key, a colon and a value.
-func (s *scanner) member() bool {
-	if s.peek() != '"' {
-		return s.failHere("has an object with something that is no key")
+func (s *scanner) member(at int) int {
+	if s.peek(at) != '"' {
+		return s.fail(at, "has an object with something that is no key")
 	}
 	key := len(s.tokens)
-	if !s.string() {
-		return false
+	if at = s.string(at); at == failed {
+		return failed
 	}
-	s.skipSpace()
-	if s.peek() != ':' {
-		return s.failHere("has a key without a colon")
+	if at = s.skipSpace(at); s.peek(at) != ':' {
+		return s.fail(at, "has a key without a colon")
 	}
-	s.at++
-	s.skipSpace()
-	if !s.value() {
+	if at = s.value(s.skipSpace(at + 1)); at == failed {
 		t := s.tokens[key]
 		return s.inside("." + string(s.body[t.start:t.end]))
 	}
-	return true
-}
-
-// enter opens a container and steps over its bracket.
-func (s *scanner) enter(k kind) (int, bool) {
-	if s.depth--; s.depth < 0 {
-		return 0, s.fail("is nested too deep")
-	}
-	i, ok := s.open(k)
-	s.at++
-	return i, ok
-}
-
-func (s *scanner) leave(i int) bool {
-	s.at++
-	s.depth++
-	return s.close(i)
+	return at
 }
 
 // string reads a string or a key, which starts at a quote.
-func (s *scanner) string() bool {
-	i, ok := s.open(stringKind)
-	if !ok {
-		return false
+func (s *scanner) string(at int) int {
+	i := s.open(stringKind, at+1)
+	if i == failed {
+		return failed
 	}
-	at, checked, escaped := s.at+1, 0, false
-	s.tokens[i].start = uint32(at)
-	for at < len(s.body) {
-		m, skip := s.marks.at(s.body, at), at%64
-		ends := (m.quotes &^ m.escaped) >> skip
-		n := min(lowest(ends), 64-skip)
-		if (m.escaped|m.odd)>>skip&before(n) != 0 {
-			escaped = escaped || m.escaped>>skip&before(n) != 0
-			if !s.escapes(at, m.escaped>>skip&before(n)) {
-				return false
+	checked := 0
+	for at++; at < len(s.body); {
+		m, skip := s.marks.at(s.body, at), uint(at)%64
+		ends := m.quotes >> skip
+		n := min(lowest(ends), int(64-skip))
+		if escaped, odd := m.escaped>>skip&before(n), m.odd>>skip&before(n); escaped|odd != 0 {
+			if escaped != 0 {
+				s.tokens[i].escaped = true
 			}
-			if checked, ok = s.runes(at, m.odd>>skip&before(n), checked); !ok {
-				return false
+			if !s.escapes(at, escaped) {
+				return failed
+			}
+			if checked = s.runes(at, odd, checked); checked == failed {
+				return failed
 			}
 		}
 		at += n
 		if ends != 0 {
-			s.at = at
-			s.tokens[i].escaped = escaped
-			s.close(i)
-			s.at++
-			return true
+			s.close(i, at)
+			return at + 1
 		}
 	}
-	return s.failAt(len(s.body), "")
+	return s.fail(len(s.body), "")
 }
 
 // escapes checks the bytes from at on whose bits are set: a backslash is before them.
 func (s *scanner) escapes(at int, escaped uint64) bool {
 	for ; escaped != 0; escaped &= escaped - 1 {
 		i := at + lowest(escaped)
-		if i >= len(s.body) {
-			break
-		}
-		if unescaped[s.body[i]] == 0 && !isUnicodeEscape(s.body[i:]) {
-			return s.failAt(i-1, "has an unknown or unfinished escape in a string")
+		if i < len(s.body) && unescaped[s.body[i]] == 0 && !isUnicodeEscape(s.body[i:]) {
+			s.fail(i-1, "has an unknown or unfinished escape in a string")
+			return false
 		}
 	}
 	return true
 }
 
-// runes checks the bytes from at on whose bits are set, which are control characters or begin or continue runes.
-// Those before checked are known to be right; it says how far they are now.
-func (s *scanner) runes(at int, odd uint64, checked int) (int, bool) {
+// runes checks the bytes from at on whose bits are set, which are control characters or parts of runes, but for those
+// before checked, and says up to where they are checked now.
+func (s *scanner) runes(at int, odd uint64, checked int) int {
 	for ; odd != 0; odd &= odd - 1 {
 		i := at + lowest(odd)
 		if i < checked {
 			continue
 		}
-		if s.body[i] < 0x20 {
-			return 0, s.failAt(i, "has a control character in a string")
+		if s.body[i] < ' ' {
+			return s.fail(i, "has a control character in a string")
 		}
 		n := runesLen(s.body[i:])
 		if n == 0 {
-			return 0, s.failAt(i, "has a string that is not UTF-8")
+			return s.fail(i, "has a string that is not UTF-8")
 		}
 		checked = i + n
 	}
-	return checked, true
-}
-
-// failAt is failHere for another place.
-func (s *scanner) failAt(at int, wrong string) bool {
-	s.at = at
-	return s.failHere(wrong)
+	return checked
 }
 
 // isUnicodeEscape is true for u and four hexadecimal digits.
