@@ -18,6 +18,7 @@ type automaton struct {
 	fail  []uint32 // per state, the longest proper suffix that is a state
 	found []uint32 // per state, itself or the nearest on its fail chain where a pattern ends; 0 is none
 
+	root [256]uint32        // the root's child by its label: it has too many to look through
 	ends map[uint32][]int32 // per state where patterns end, their numbers
 
 	level  []uint32 // the first state of each depth up to the filter's windows
@@ -104,6 +105,9 @@ func (a *automaton) build(patterns []string, order []int32) {
 
 // link computes the fail and found links, parents before children.
 func (a *automaton) link() {
+	for c := a.first[0]; c < a.first[1]; c++ {
+		a.root[a.label[c]] = c
+	}
 	a.fail = make([]uint32, len(a.label))
 	a.found = make([]uint32, len(a.label))
 	for s := range uint32(len(a.label)) {
@@ -122,6 +126,9 @@ func (a *automaton) link() {
 
 // child is the state one byte on, or 0.
 func (a *automaton) child(s uint32, c byte) uint32 {
+	if s == 0 {
+		return a.root[c]
+	}
 	from, to := a.first[s], a.first[s+1]
 	for i, l := range a.label[from:to] {
 		if l == c {

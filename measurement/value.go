@@ -44,9 +44,14 @@ func (v value) raw() []byte {
 // get is the member of an object with that key. Of several, the last counts, as in Python.
 func (v value) get(key string) value {
 	var found value
-	for k, m := range v.members() {
-		if k.is(key) {
-			found = m
+	t := v.token()
+	if t.kind != objectKind {
+		return found
+	}
+	// Not a range over members: this is where values are read from.
+	for k := v.at + 1; k < t.next; k = v.doc.tokens[k+1].next {
+		if name := &v.doc.tokens[k]; (name.escaped || int(name.end-name.start) == len(key)) && (value{v.doc, k}).is(key) {
+			found = value{v.doc, k + 1}
 		}
 	}
 	return found
