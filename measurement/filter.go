@@ -29,11 +29,16 @@ const (
 func newFilter(patterns []string, stride int) filter {
 	places := len(patterns) * stride
 	f := filter{stride: stride, seen: newBitTable(places), wide: newBackTable(places), narrow: newBackTable(len(patterns))}
-	var common [1 << 16]uint32 // how often windows occur, by their hash
-	for _, p := range patterns {
-		for i := range len(p) - window + 1 {
-			common[hash(p[i:])%(1<<16)]++
+	var common [1 << 16]uint16 // how often windows occur, by their hash
+	count := func(s string, times uint16) {
+		for i := range len(s) - window + 1 {
+			n := &common[hash(s[i:])%(1<<16)]
+			*n = min(*n+times, 1<<15)
 		}
+	}
+	count(typicalPage, 100)
+	for _, p := range patterns {
+		count(p, 1)
 	}
 	for _, p := range patterns {
 		first := f.rarest(p, &common)
@@ -51,12 +56,12 @@ func newFilter(patterns []string, stride int) filter {
 }
 
 // rarest is where in the pattern its windows begin.
-func (f *filter) rarest(pattern string, common *[1 << 16]uint32) (first int) {
+func (f *filter) rarest(pattern string, common *[1 << 16]uint16) (first int) {
 	least := ^uint32(0)
 	for i := range min(len(pattern)-window, maxBack-1) - f.stride + 2 {
 		var times uint32
 		for at := i; at < i+f.stride; at++ {
-			times += common[hash(pattern[at:])%(1<<16)]
+			times += uint32(common[hash(pattern[at:])%(1<<16)])
 			if at+wideBytes > len(pattern) {
 				times += 1 << 16 // looked at by eight bytes it would be rarer
 			}
@@ -67,6 +72,18 @@ func (f *filter) rarest(pattern string, common *[1 << 16]uint32) (first int) {
 	}
 	return first
 }
+
+// typicalPage has what is not worth looking for: the words of pages and scripts.
+const typicalPage = `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Type" content="text/html; charset=utf-8"><title></title><meta property="og:image" name="description" content="">
+<link rel="stylesheet" type="text/css" href="/css/style.min.css"><script type="text/javascript" src="https://www.example.com/static/js/main.js" async></script>
+<script>var data = {"enabled":true,"visible":false,"value":null,"url":"http:\/\/"}; function(event) { return this.element.addEventListener(document.getElementById("content")); }
+if (typeof window.location === "undefined") { new Date().getTime(); } else { parseInt(Math.random()); }</script>
+<style>.container { display: none; background-color: #ffffff; font-size: 14px; margin: 0 auto; padding: 10px; position: absolute; border: 1px solid; height: 100%; }</style>
+</head><body class="page"><div id="main" class="container"><ul class="menu"><li class="menu-item"><a href="https://www.example.com/index.html" title="Home" target="_blank">
+<span class="icon"></span></a></li></ul><p>Please read our privacy policy and contact us for more information about the services.</p>
+<img src="/images/image.png" alt="" width="100" height="100"><br/><input type="hidden" name="action" value=""><form method="post"><button type="button" class="btn">
+<td align="center" style="text-align: left"><iframe src=""></iframe></td></form><!-- end --></div></body></html>        ` + "\n\n\t\t\t\t\r\n"
 
 // next is the next place from at on where a window lies, and how far before it patterns may begin, or 0 at the end.
 func (f *filter) next(text []byte, at int) (place int, back uint32) {
@@ -95,7 +112,7 @@ func hash[S []byte | string](s S) uint32 {
 	return hashWindow(uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24)
 }
 
-func hashWindow(w uint32) uint32 { return w * 0x9e3779b1 >> (32 - hashBits) }
+func hashWindow(w uint32) uint32 { return hashWide(uint64(w)) }
 
 // hashWide is hashWindow for eight bytes.
 func hashWide(w uint64) uint32 { return uint32(w * 0x9e3779b97f4a7c15 >> (64 - hashBits)) }
@@ -122,7 +139,7 @@ type backTable struct {
 }
 
 func newBackTable(entries int) backTable {
-	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*4), hashBits)
+	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*2), hashBits)
 	return backTable{make([]uint32, n), uint32(n - 1)}
 }
 
