@@ -11,7 +11,7 @@ import (
 type marks struct {
 	quotes  uint64 // that are not escaped
 	escaped uint64 // a backslash is before them
-	odd     uint64 // control characters and bytes beyond ASCII
+	look    uint64 // these, control characters and bytes beyond ASCII
 }
 
 // chunkBlocks is how many blocks are marked at once: 4 kB, so that all stays in a core's first cache.
@@ -50,6 +50,7 @@ func (m *marker) next(text []byte) {
 		b := &m.blocks[i]
 		b.escaped, m.carry = escapedBy(b.escaped, m.carry)
 		b.quotes &^= b.escaped
+		b.look |= b.escaped
 	}
 }
 
@@ -81,12 +82,9 @@ func markOne(m *marks, text *[64]byte) {
 		w := binary.LittleEndian.Uint64(text[i:])
 		m.quotes = m.quotes<<8 | gather(zeros(w^ones*'"'))
 		m.escaped = m.escaped<<8 | gather(zeros(w^ones*'\\'))
-		m.odd = m.odd<<8 | gather(zeros(w&(0xe0*ones))|w&tops)
+		m.look = m.look<<8 | gather(zeros(w&(0xe0*ones))|w&tops)
 	}
 }
-
-// before are the bits below n, which may be 64.
-func before(n int) uint64 { return 1<<uint(n) - 1 }
 
 // lowest is the number of the lowest bit of w; 64 if there is none.
 func lowest(w uint64) int { return bits.TrailingZeros64(w) }

@@ -136,8 +136,8 @@ func (s *scanner) peek(at int) byte {
 // open adds a token and says its number, or failed; close completes it.
 func (s *scanner) open(k kind, start int) int {
 	i := len(s.tokens)
-	if i == cap(s.tokens) && !s.grow() {
-		return s.fail(start, "has too many values")
+	if i == cap(s.tokens) && !s.grow(start) {
+		return failed
 	}
 	// Field by field: what is written in parts cannot be copied as a whole for some time.
 	s.tokens = s.tokens[:i+1]
@@ -147,8 +147,9 @@ func (s *scanner) open(k kind, start int) int {
 }
 
 // grow makes room for tokens, if there may be more.
-func (s *scanner) grow() bool {
+func (s *scanner) grow(at int) bool {
 	if len(s.tokens) >= s.values {
+		s.fail(at, "has too many values")
 		return false
 	}
 	s.tokens = slices.Grow(s.tokens, 1)
@@ -163,9 +164,11 @@ func (s *scanner) close(i, end int) {
 
 // value reads one value.
 func (s *scanner) value(at int) int {
-	switch s.peek(at) {
-	case '"':
+	c := s.peek(at)
+	if c == '"' {
 		return s.string(at)
+	}
+	switch c {
 	case '{':
 		return s.container(at, objectKind, '}')
 	case '[':
@@ -294,31 +297,35 @@ func (s *scanner) member(at int) int {
 
 // string reads a string or a key, which starts at a quote.
 func (s *scanner) string(at int) int {
-	i := s.open(stringKind, at+1)
+	at++
+	i := s.open(stringKind, at)
 	if i == failed {
 		return failed
 	}
 	checked := 0
-	for at++; at < len(s.body); {
+	for at < len(s.body) {
 		m, skip := s.marks.at(s.body, at), uint(at)%64
-		ends := m.quotes >> skip
-		n := min(lowest(ends), int(64-skip))
-		if escaped, odd := m.escaped>>skip&before(n), m.odd>>skip&before(n); escaped|odd != 0 {
-			if escaped != 0 {
+		ends, look := m.quotes>>skip, m.look>>skip
+		if ends != 0 {
+			look &= ends&-ends - 1
+		}
+		if look != 0 {
+			if escaped := m.escaped >> skip & look; escaped != 0 {
 				s.tokens[i].escaped = true
+				if !s.escapes(at, escaped) {
+					return failed
+				}
 			}
-			if !s.escapes(at, escaped) {
-				return failed
-			}
-			if checked = s.runes(at, odd, checked); checked == failed {
+			if checked = s.runes(at, look&^(m.escaped>>skip), checked); checked == failed {
 				return failed
 			}
 		}
-		at += n
 		if ends != 0 {
+			at += lowest(ends)
 			s.close(i, at)
 			return at + 1
 		}
+		at += int(64 - skip)
 	}
 	return s.fail(len(s.body), "")
 }
