@@ -105,7 +105,7 @@ func (f *filter) next(text []byte, at int) (place int, back uint32) {
 }
 
 // hashBits is how many bits of a hash there are.
-const hashBits = 22
+const hashBits = 21
 
 // hash is that of the window that s begins with.
 func hash[S []byte | string](s S) uint32 {
