@@ -133,8 +133,8 @@ func (s *scanner) peek(at int) byte {
 	return 0
 }
 
-// open adds a token and says its number, or failed; close completes it.
-func (s *scanner) open(k kind, start int) int {
+// add adds the token of a value that holds no others, and says where to go on, or failed.
+func (s *scanner) add(k kind, start, end int, escaped bool, next int) int {
 	i := len(s.tokens)
 	if i == cap(s.tokens) && !s.grow(start) {
 		return failed
@@ -142,8 +142,8 @@ func (s *scanner) open(k kind, start int) int {
 	// Field by field: what is written in parts cannot be copied as a whole for some time.
 	s.tokens = s.tokens[:i+1]
 	t := &s.tokens[i]
-	t.start, t.kind, t.escaped = uint32(start), k, false
-	return i
+	t.start, t.end, t.next, t.kind, t.escaped = uint32(start), uint32(end), uint32(i+1), k, escaped
+	return next
 }
 
 // grow makes room for tokens, if there may be more.
@@ -155,11 +155,6 @@ func (s *scanner) grow(at int) bool {
 	s.tokens = slices.Grow(s.tokens, 1)
 	s.tokens = s.tokens[:len(s.tokens):min(cap(s.tokens), s.values)]
 	return true
-}
-
-func (s *scanner) close(i, end int) {
-	t := &s.tokens[i]
-	t.end, t.next = uint32(end), uint32(len(s.tokens))
 }
 
 // value reads one value.
@@ -186,25 +181,18 @@ func (s *scanner) value(at int) int {
 }
 
 func (s *scanner) word(at int, w string, k kind) int {
-	i := s.open(k, at)
-	if i == failed {
-		return failed
-	}
+	end := at
 	for j := range len(w) {
-		if s.peek(at) != w[j] {
-			return s.fail(at, "has an unknown word")
+		if s.peek(end) != w[j] {
+			return s.fail(end, "has an unknown word")
 		}
-		at++
+		end++
 	}
-	s.close(i, at)
-	return at
+	return s.add(k, at, end, false, end)
 }
 
 func (s *scanner) number(at int) int {
-	i := s.open(numberKind, at)
-	if i == failed {
-		return failed
-	}
+	start := at
 	if s.peek(at) == '-' {
 		at++
 	}
@@ -227,8 +215,7 @@ func (s *scanner) number(at int) int {
 			return failed
 		}
 	}
-	s.close(i, at)
-	return at
+	return s.add(numberKind, start, at, false, at)
 }
 
 // digits reads one digit or more.
@@ -248,11 +235,11 @@ func (s *scanner) container(at int, k kind, end byte) int {
 	if s.depth--; s.depth < 0 {
 		return s.fail(at, "is nested too deep")
 	}
-	i := s.open(k, at)
-	if i == failed {
+	i := len(s.tokens)
+	if at = s.add(k, at, 0, false, at+1); at == failed {
 		return failed
 	}
-	at = s.skipSpace(at + 1)
+	at = s.skipSpace(at)
 	for n := 0; n > 0 || s.peek(at) != end; n++ {
 		if k == objectKind {
 			at = s.member(at)
@@ -272,7 +259,7 @@ func (s *scanner) container(at int, k kind, end byte) int {
 		at = s.skipSpace(at + 1)
 	}
 	s.depth++
-	s.close(i, at+1)
+	s.tokens[i].end, s.tokens[i].next = uint32(at+1), uint32(len(s.tokens))
 	return at + 1
 }
 
@@ -298,11 +285,7 @@ func (s *scanner) member(at int) int {
 // string reads a string or a key, which starts at a quote.
 func (s *scanner) string(at int) int {
 	at++
-	i := s.open(stringKind, at)
-	if i == failed {
-		return failed
-	}
-	checked := 0
+	start, checked, hasEscapes := at, 0, false
 	for at < len(s.body) {
 		m, skip := s.marks.at(s.body, at), uint(at)%64
 		ends, look := m.quotes>>skip, m.look>>skip
@@ -311,7 +294,7 @@ func (s *scanner) string(at int) int {
 		}
 		if look != 0 {
 			if escaped := m.escaped >> skip & look; escaped != 0 {
-				s.tokens[i].escaped = true
+				hasEscapes = true
 				if !s.escapes(at, escaped) {
 					return failed
 				}
@@ -322,8 +305,7 @@ func (s *scanner) string(at int) int {
 		}
 		if ends != 0 {
 			at += lowest(ends)
-			s.close(i, at)
-			return at + 1
+			return s.add(stringKind, start, at, hasEscapes, at+1)
 		}
 		at += int(64 - skip)
 	}
