@@ -250,10 +250,11 @@ func (s *scanner) container(at int, k kind, end byte) int {
 			return failed
 		}
 		at = s.skipSpace(at)
-		if s.peek(at) == end {
+		c := s.peek(at)
+		if c == end {
 			break
 		}
-		if s.peek(at) != ',' {
+		if c != ',' {
 			return s.fail(at, "has a list or an object without a comma or end")
 		}
 		at = s.skipSpace(at + 1)
