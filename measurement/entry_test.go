@@ -157,7 +157,7 @@ func TestSubmission(t *testing.T) {
 		"no JSON": {`hello`, "body"}, "an object as content": {`{"format":"json","content":{}}`, "content"}, "no format": {`{"content":"{}"}`, "format"},
 		"a text that is no JSON": {`{"format":"json","content":"hello"}`, "content"}, "a list in the text": {`{"format":"json","content":"[]"}`, "content"},
 		"an envelope in the text": {`{"format":"json","content":"{\"format\":\"json\",\"content\":{}}"}`, "content"},
-		"half a surrogate pair": {`{"format":"json","content":"{\"a\":\"\ud800\"}"}`, "content.a"},
+		"half a surrogate pair":   {`{"format":"json","content":"{\"a\":\"\ud800\"}"}`, "content.a"},
 	} {
 		if _, err := measurement.ParseSubmission([]byte(c.post), measurement.Limits{}); !fault.Is(err, fault.Invalid) || fault.Of(err).Field != c.field {
 			t.Errorf("%s: %v, want INVALID of %s", name, err, c.field)

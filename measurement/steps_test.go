@@ -39,20 +39,25 @@ func TestMarks(t *testing.T) {
 			}
 		}
 	})
-	t.Run("say what reading byte by byte says", rapid.MakeCheck(func(t *rapid.T) {
-		text := []byte(strings.Repeat("x", rapid.IntRange(0, 70).Draw(t, "before")) + anyText.Draw(t, "text"))
-		text = bytes.Repeat(text, rapid.SampledFrom([]int{1, 1, 20}).Draw(t, "times"))
-		var m marker
-		escaped := false
-		for at, c := range text {
-			want := [3]bool{c == '"' && !escaped, escaped, escaped || c < ' ' || c >= 0x80}
-			b := m.at(text, at)
-			if got := [3]bool{b.quotes>>(at%64)&1 != 0, b.escaped>>(at%64)&1 != 0, b.look>>(at%64)&1 != 0}; got != want {
-				t.Fatalf("byte %d of %q: quote, escaped, look = %v, want %v", at, text, got, want)
-			}
-			escaped = c == '\\' && !escaped
+	t.Run("say what reading byte by byte says", func(t *testing.T) {
+		t.Parallel()
+		rapid.Check(t, checkMarks)
+	})
+}
+
+func checkMarks(t *rapid.T) {
+	text := []byte(strings.Repeat("x", rapid.IntRange(0, 70).Draw(t, "before")) + anyText.Draw(t, "text"))
+	text = bytes.Repeat(text, rapid.SampledFrom([]int{1, 1, 20}).Draw(t, "times"))
+	var m marker
+	escaped := false
+	for at, c := range text {
+		want := [3]bool{c == '"' && !escaped, escaped, escaped || c < ' ' || c >= 0x80}
+		b := m.at(text, at)
+		if got := [3]bool{b.quotes>>(at%64)&1 != 0, b.escaped>>(at%64)&1 != 0, b.look>>(at%64)&1 != 0}; got != want {
+			t.Fatalf("byte %d of %q: quote, escaped, look = %v, want %v", at, text, got, want)
 		}
-	}))
+		escaped = c == '\\' && !escaped
+	}
 }
 
 // BenchmarkSteps shows what each step of scoring a page of 80 kB costs.
