@@ -1,14 +1,14 @@
 package measurement
 
 import (
-	"encoding/binary"
+	"bytes"
+	"math/bits"
 	"slices"
 	"strings"
 )
 
-// An automaton finds which of many byte patterns occur in a text, in one pass (Aho and Corasick,
-// 1975). Where no pattern has begun, a filter over the first bytes of all patterns skips
-// ahead, so the time hardly depends on how many patterns there are.
+// An automaton finds which of many byte patterns occur in a text, in one pass (Aho and Corasick, 1975). It runs only
+// from where a filter says that a pattern may begin, so the time hardly depends on how many patterns there are.
 //
 // States are numbered breadth first, so the children of a state are neighbours: one label and
 // three numbers a state, some 13 bytes, are the whole of it. State 0 is the root.
@@ -18,30 +18,53 @@ type automaton struct {
 	fail  []uint32 // per state, the longest proper suffix that is a state
 	found []uint32 // per state, itself or the nearest on its fail chain where a pattern ends; 0 is none
 
+	root [256]uint32        // the root's child by its label: it has too many to look through
 	ends map[uint32][]int32 // per state where patterns end, their numbers
 
-	window int      // bytes that the filter looks at first: up to 4, at most the shortest pattern's
-	level  []uint32 // the first state of each depth up to window
-	starts filter   // the first window bytes of all patterns
-	short  filter   // of these, of the patterns with less than 8 bytes
-	long   filter   // the first 8 bytes of the others: many pages have "<div", few go on right
+	level  []uint32 // the first state of each depth up to the filter's windows
+	filter filter
+	few    []fewBytes
 }
 
-// maxWindow is how many bytes the filter hashes at once.
-const maxWindow = 4
+// fewBytes is a pattern that is too short for the filter and looked for alone.
+type fewBytes struct {
+	pattern []byte
+	number  []int32
+}
+
+// maxFew is how many patterns may be too short for a filter that looks at each fourth place. If there are more, it
+// looks at all, and those that are too short even so have three bytes at most, which no list has.
+const maxFew = 4
 
 // newAutomaton is for patterns that are not empty. Numbers are their indices.
 func newAutomaton(patterns []string) *automaton {
-	a := &automaton{ends: map[uint32][]int32{}, window: maxWindow}
-	order := make([]int32, len(patterns))
+	a := &automaton{ends: map[uint32][]int32{}}
+	short := 0 // too short for the filter to stride
+	for _, p := range patterns {
+		if len(p) < window+maxStride-1 {
+			short++
+		}
+	}
+	stride := maxStride
+	if short > maxFew {
+		stride = 1
+	}
+	var order []int32
 	for i, p := range patterns {
-		order[i] = int32(i)
-		a.window = min(a.window, len(p))
+		if len(p) < window+stride-1 {
+			a.few = append(a.few, fewBytes{[]byte(p), []int32{int32(i)}})
+		} else {
+			order = append(order, int32(i))
+		}
 	}
 	slices.SortStableFunc(order, func(x, y int32) int { return strings.Compare(patterns[x], patterns[y]) })
+	filtered := make([]string, len(order))
+	for i, n := range order {
+		filtered[i] = patterns[n]
+	}
+	a.filter = newFilter(filtered, stride)
 	a.build(patterns, order)
 	a.link()
-	a.fillFilters(patterns)
 	return a
 }
 
@@ -53,7 +76,7 @@ func (a *automaton) build(patterns []string, order []int32) {
 	a.label = []byte{0}
 	a.first = []uint32{1}
 	for depth := 0; len(level) > 0; depth++ {
-		if depth <= a.window {
+		if depth <= window {
 			a.level = append(a.level, uint32(len(a.label)-len(level)))
 		}
 		base := uint32(len(a.label) - len(level))
@@ -82,6 +105,9 @@ func (a *automaton) build(patterns []string, order []int32) {
 
 // link computes the fail and found links, parents before children.
 func (a *automaton) link() {
+	for c := a.first[0]; c < a.first[1]; c++ {
+		a.root[a.label[c]] = c
+	}
 	a.fail = make([]uint32, len(a.label))
 	a.found = make([]uint32, len(a.label))
 	for s := range uint32(len(a.label)) {
@@ -100,6 +126,9 @@ func (a *automaton) link() {
 
 // child is the state one byte on, or 0.
 func (a *automaton) child(s uint32, c byte) uint32 {
+	if s == 0 {
+		return a.root[c]
+	}
 	from, to := a.first[s], a.first[s+1]
 	for i, l := range a.label[from:to] {
 		if l == c {
@@ -119,104 +148,44 @@ func (a *automaton) step(s uint32, c byte) uint32 {
 	}
 }
 
-// filterBits is the logarithm of a filter's size: 32 kB, which a core's first cache holds. A
-// constant lets the compiler see that no index is out of range.
-const filterBits = 18
-
-// A filter has the bits of the hashes of a set: it may hold what is not in the set, never the
-// other way round.
-type filter [1 << filterBits / 64]uint64
-
-func (f *filter) add(h uint32) { f[h/64] |= 1 << (h % 64) }
-
-func (f *filter) has(h uint32) bool { return f[h/64]>>(h%64)&1 != 0 }
-
-// hash spreads a window over the bits of a filter.
-func hash(window uint32) uint32 { return window * 0x9e3779b1 >> (32 - filterBits) }
-
-// hash8 is hash for eight bytes.
-func hash8(b []byte) uint32 {
-	return uint32(binary.LittleEndian.Uint64(b) * 0x9e3779b97f4a7c15 >> (64 - filterBits))
-}
-
-func (a *automaton) fillFilters(patterns []string) {
-	for _, p := range patterns {
-		h := hash(a.load([]byte(p[:a.window])))
-		a.starts.add(h)
-		if len(p) < 8 {
-			a.short.add(h)
-		} else {
-			a.long.add(hash8([]byte(p[:8])))
-		}
-	}
-}
-
-// load reads a window, which may be all that is left of a text.
-func (a *automaton) load(b []byte) uint32 {
-	if len(b) >= 4 {
-		return binary.LittleEndian.Uint32(b) & a.mask()
-	}
-	var w uint32
-	for i, c := range b {
-		w |= uint32(c) << (8 * i)
-	}
-	return w & a.mask()
-}
-
-func (a *automaton) mask() uint32 { return 1<<(8*a.window) - 1 }
-
 // scan calls hit for the patterns that occur in text, more than once for some.
 func (a *automaton) scan(text []byte, hit func(numbers []int32)) {
-	for at := 0; ; {
-		at = a.skip(text, at)
-		if at < 0 {
+	for _, f := range a.few {
+		if bytes.Contains(text, f.pattern) {
+			hit(f.number)
+		}
+	}
+	from, to := 0, 0 // what begins there is found
+	for at := 0; ; at += a.filter.stride {
+		var back uint32
+		if at, back = a.filter.next(text, at); back == 0 {
 			return
 		}
-		state := a.descend(text[at:])
-		if state == 0 {
-			at++
-			continue
-		}
-		at = a.follow(text, at+a.window, state, hit)
-	}
-}
-
-// skip is the next place from at on where a pattern may begin, or -1. It looks at four places
-// with one load.
-func (a *automaton) skip(text []byte, at int) int {
-	f, mask := &a.starts, a.mask()
-	for ; at+11 <= len(text); at += 4 {
-		w := binary.LittleEndian.Uint64(text[at:])
-		if f.has(hash(uint32(w)&mask)) && a.likely(text[at:]) {
-			return at
-		}
-		if f.has(hash(uint32(w>>8)&mask)) && a.likely(text[at+1:]) {
-			return at + 1
-		}
-		if f.has(hash(uint32(w>>16)&mask)) && a.likely(text[at+2:]) {
-			return at + 2
-		}
-		if f.has(hash(uint32(w>>24)&mask)) && a.likely(text[at+3:]) {
-			return at + 3
+		for back != 0 { // the earliest first
+			n := bits.Len32(back) - 1
+			back ^= 1 << n
+			begin := at - n
+			if begin < 0 || begin >= from && begin < to {
+				continue
+			}
+			state := a.descend(text[begin:])
+			if state == 0 {
+				continue
+			}
+			switch end := a.follow(text, begin+window, state, hit); {
+			case begin >= to:
+				from, to = begin, end
+			case end >= from: // a window may lie behind those of patterns that begin later
+				from, to = begin, max(to, end)
+			}
 		}
 	}
-	for ; at+a.window <= len(text); at++ {
-		if f.has(hash(a.load(text[at:]))) {
-			return at
-		}
-	}
-	return -1
-}
-
-// likely is the second look at a place where a pattern may begin.
-func (a *automaton) likely(text []byte) bool {
-	return a.long.has(hash8(text)) || a.short.has(hash(a.load(text)))
 }
 
 // descend is the state after the window that text starts with, or 0 if no pattern starts so.
 func (a *automaton) descend(text []byte) uint32 {
 	var s uint32
-	for _, c := range text[:a.window] {
+	for _, c := range text[:window] {
 		if s = a.child(s, c); s == 0 {
 			return 0
 		}
@@ -236,7 +205,7 @@ func (a *automaton) follow(text []byte, at int, state uint32, hit func([]int32))
 		}
 		state = a.step(state, text[at])
 		at++
-		if state < a.level[a.window] {
+		if state < a.level[window] {
 			return at - a.depth(state)
 		}
 	}

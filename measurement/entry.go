@@ -42,7 +42,7 @@ func ParseReportEntry(post []byte, lim Limits) (*Entry, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return newEntry(content), nil
+	return newEntry(content)
 }
 
 // ParseSubmission reads {"format": "json", "content": "…"}: the measurement is the text. What else is
@@ -74,14 +74,22 @@ func ParseSubmission(post []byte, lim Limits) (*Entry, error) {
 	if content.kind() != objectKind {
 		return nil, fault.Field("content", "The measurement is not a JSON object.")
 	}
-	e := newEntry(content)
+	e, err := newEntry(content)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range []string{"nym", "zkp_request", "manifest_version", "protocol_version"} {
 		e.Credentials = e.Credentials || !root.get(name).none()
 	}
 	return e, nil
 }
 
-func newEntry(content value) *Entry {
+// newEntry refuses an envelope in an envelope: Parse would take it off Content, and score another measurement than the
+// one whose metadata are looked at here.
+func newEntry(content value) (*Entry, error) {
+	if content.get("format").exists() && content.get("content").exists() {
+		return nil, fault.Field("content", "The measurement is in an envelope that is in another one.")
+	}
 	e := &Entry{
 		Content: content.raw(), root: content, hasReportID: content.get("report_id").text() != "", reportID: content.get("report_id").text(),
 		testName: content.get("test_name").text(), country: content.get("probe_cc").text(), asn: content.get("probe_asn").text(),
@@ -91,7 +99,7 @@ func newEntry(content value) *Entry {
 			e.startedAt = at
 		}
 	}
-	return e
+	return e, nil
 }
 
 // Placed is false for probes that do not know their country or network; see Discard.

@@ -67,6 +67,7 @@ func TestReportEntry(t *testing.T) {
 	for name, c := range map[string]struct{ post, field string }{
 		"a list": {`[]`, "body"}, "nothing": {``, "body"}, "cut short": {`{"format": "json", "content": {`, "content"},
 		"YAML": {`{"format": "yaml", "content": "a: 1"}`, "format"}, "a text": {`{"format": "json", "content": "{}"}`, "content"},
+		"an envelope in an envelope": {`{"format": "json", "content": {"format": "json", "content": ` + good + `}}`, "content"},
 	} {
 		if _, err := measurement.ParseReportEntry([]byte(c.post), measurement.Limits{}); !fault.Is(err, fault.Invalid) || fault.Of(err).Field != c.field {
 			t.Errorf("%s: %v, want INVALID of %s", name, err, c.field)
@@ -132,7 +133,8 @@ func TestSubmission(t *testing.T) {
 	for name, c := range map[string]struct{ post, field string }{
 		"no JSON": {`hello`, "body"}, "an object as content": {`{"format":"json","content":{}}`, "content"}, "no format": {`{"content":"{}"}`, "format"},
 		"a text that is no JSON": {`{"format":"json","content":"hello"}`, "content"}, "a list in the text": {`{"format":"json","content":"[]"}`, "content"},
-		"half a surrogate pair": {`{"format":"json","content":"{\"a\":\"\ud800\"}"}`, "content.a"},
+		"an envelope in the text": {`{"format":"json","content":"{\"format\":\"json\",\"content\":{}}"}`, "content"},
+		"half a surrogate pair":   {`{"format":"json","content":"{\"a\":\"\ud800\"}"}`, "content.a"},
 	} {
 		if _, err := measurement.ParseSubmission([]byte(c.post), measurement.Limits{}); !fault.Is(err, fault.Invalid) || fault.Of(err).Field != c.field {
 			t.Errorf("%s: %v, want INVALID of %s", name, err, c.field)
@@ -145,6 +147,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add([]byte(`{"format":"json","content":{"report_id":"` + reportID + `","probe_cc":"IT","probe_asn":"AS30722","test_name":"web_connectivity"}}`))
 	f.Add([]byte(`{"format":"json","content":"{\"report_id\":null,\"test_name\":\"ndt\"}","nym":"x"}`))
 	f.Add([]byte(`{"report\u005fid":"a","report_id":[1]}`))
+	f.Add([]byte(`{"format":"json","content":{"format":"json","content":{"a":1}}}`))
 	f.Fuzz(func(t *testing.T, post []byte) {
 		for _, parse := range []func([]byte, measurement.Limits) (*measurement.Entry, error){measurement.ParseReportEntry, measurement.ParseSubmission} {
 			e, err := parse(post, measurement.Limits{})

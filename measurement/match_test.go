@@ -31,7 +31,7 @@ func contained(patterns []string, text string) []int32 {
 func TestAutomaton(t *testing.T) {
 	t.Parallel()
 	for _, letters := range []string{`[ab]`, `[abcé]`, `[<>a-e/ ]`} {
-		for _, length := range []string{"{1,6}", "{3,9}", "{4,20}", "{8,12}"} {
+		for _, length := range []string{"{1,6}", "{3,9}", "{4,20}", "{8,12}", "{7,60}"} {
 			t.Run("finds what strings.Contains finds: "+letters+length, func(t *testing.T) {
 				t.Parallel()
 				rapid.Check(t, func(t *rapid.T) {

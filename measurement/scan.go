@@ -1,8 +1,6 @@
 package measurement
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,22 +42,20 @@ type doc struct {
 // scan reads body, which must be one JSON value (RFC 8259) in valid UTF-8, in a single
 // pass. It fails with INVALID at the path of the offending value. The doc refers to body.
 func scan(body []byte, lim Limits) (*doc, error) {
-	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues}
 	scratch := tokenScratches.Get().(*[]token)
-	s.tokens = (*scratch)[:0]
+	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues, tokens: (*scratch)[:0:min(cap(*scratch), lim.MaxValues)]}
 	defer func() {
 		if cap(s.tokens) <= maxTokenScratch {
 			*scratch = s.tokens
 			tokenScratches.Put(scratch)
 		}
 	}()
-	s.skipSpace()
-	if !s.value() {
+	at := s.value(s.skipSpace(0))
+	if at == failed {
 		return nil, s.fault()
 	}
-	s.skipSpace()
-	if s.at != len(body) {
-		s.fail("has something after its end")
+	if at = s.skipSpace(at); at != len(body) {
+		s.fail(at, "has something after its end")
 		return nil, s.fault()
 	}
 	return &doc{body: body, tokens: slices.Clone(s.tokens)}, nil
@@ -71,36 +67,36 @@ var tokenScratches = sync.Pool{New: func() any { return new([]token) }}
 
 const maxTokenScratch = 1 << 16
 
-// A scanner descends through a body by recursion; every method moves at past what it read, or
-// calls fail and returns false.
+// A scanner descends through a body by recursion. Methods are told where to read and say where they came to, or
+// failed: the place stays in a register so.
 type scanner struct {
 	body   []byte
-	at     int
 	tokens []token
 	depth  int // containers that may still be opened
-	values int // values and keys that may still be read
+	values int // values and keys that there may be
+	marks  marker
 
-	wrong string   // what is wrong, as the end of a sentence
+	at    int      // where it is wrong
+	wrong string   // what is, as the end of a sentence
 	path  []string // where, innermost first
 }
 
-func (s *scanner) fail(wrong string) bool {
-	s.wrong = wrong
-	return false
-}
+// failed is no place.
+const failed = -1
 
-// failHere is fail, unless the body has simply ended.
-func (s *scanner) failHere(wrong string) bool {
-	if s.at >= len(s.body) {
-		wrong = "is cut short"
+// fail notes what is wrong, unless the body has simply ended.
+func (s *scanner) fail(at int, wrong string) int {
+	s.at, s.wrong = at, wrong
+	if at >= len(s.body) {
+		s.wrong = "is cut short"
 	}
-	return s.fail(wrong)
+	return failed
 }
 
 // inside notes, while a failure travels up, which member or item it came from.
-func (s *scanner) inside(step string) bool {
+func (s *scanner) inside(step string) int {
 	s.path = append(s.path, step)
-	return false
+	return failed
 }
 
 // maxPath bounds the bytes of a path in a message: keys are the sender's.
@@ -122,281 +118,236 @@ func (s *scanner) fault() error {
 	return fault.Field(path, "The measurement cannot be read as JSON: at byte %d, it %s.", s.at, s.wrong)
 }
 
-func (s *scanner) skipSpace() {
-	for s.at < len(s.body) {
-		switch s.body[s.at] {
-		case ' ', '\n', '\r', '\t':
-			s.at++
-		default:
-			return
-		}
-	}
-}
-
-// peek is the byte at the scanner, or 0 at the end, which starts nothing in JSON.
-func (s *scanner) peek() byte {
-	if s.at < len(s.body) {
-		return s.body[s.at]
-	}
-	return 0
-}
-
-// open appends a token; close completes it.
-func (s *scanner) open(k kind) (int, bool) {
-	if s.values--; s.values < 0 {
-		return 0, s.fail("has too many values")
-	}
-	s.tokens = append(s.tokens, token{start: uint32(s.at), kind: k})
-	return len(s.tokens) - 1, true
-}
-
-func (s *scanner) close(i int) bool {
-	s.tokens[i].end = uint32(s.at)
-	s.tokens[i].next = uint32(len(s.tokens))
-	return true
-}
-
-// value reads one value that starts at the scanner.
-func (s *scanner) value() bool {
-	switch c := s.peek(); c {
-	case '"':
-		return s.string()
-	case '{':
-		return s.object()
-	case '[':
-		return s.array()
-	case 't':
-		return s.word("true", trueKind)
-	case 'f':
-		return s.word("false", falseKind)
-	case 'n':
-		return s.word("null", nullKind)
-	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return s.number()
-	}
-	return s.failHere("has no value where one must be")
-}
-
-func (s *scanner) word(w string, k kind) bool {
-	i, ok := s.open(k)
-	if !ok {
-		return false
-	}
-	for j := range len(w) {
-		if s.peek() != w[j] {
-			return s.failHere("has an unknown word")
-		}
-		s.at++
-	}
-	return s.close(i)
-}
-
-func (s *scanner) number() bool {
-	i, ok := s.open(numberKind)
-	if !ok {
-		return false
-	}
-	if s.peek() == '-' {
-		s.at++
-	}
-	if s.peek() == '0' {
-		s.at++
-	} else if !s.digits() {
-		return false
-	}
-	if s.peek() == '.' {
-		s.at++
-		if !s.digits() {
-			return false
-		}
-	}
-	if s.peek()|0x20 == 'e' {
-		s.at++
-		if c := s.peek(); c == '+' || c == '-' {
-			s.at++
-		}
-		if !s.digits() {
-			return false
-		}
-	}
-	return s.close(i)
-}
-
-// digits reads one digit or more.
-func (s *scanner) digits() bool {
-	from := s.at
-	for s.at < len(s.body) && s.body[s.at]-'0' <= 9 {
-		s.at++
-	}
-	return s.at > from || s.failHere("has a number without digits")
-}
-
-func (s *scanner) array() bool {
-	i, ok := s.enter(arrayKind)
-	if !ok {
-		return false
-	}
-	for n := 0; ; n++ {
-		s.skipSpace()
-		if n == 0 && s.peek() == ']' {
-			break
-		}
-		if !s.value() {
-			return s.inside("[" + strconv.Itoa(n) + "]")
-		}
-		s.skipSpace()
-		if s.peek() == ']' {
-			break
-		}
-		if s.peek() != ',' {
-			return s.failHere("has a list without a comma or end")
-		}
-		s.at++
-	}
-	return s.leave(i)
-}
-
-func (s *scanner) object() bool {
-	i, ok := s.enter(objectKind)
-	if !ok {
-		return false
-	}
-	for n := 0; ; n++ {
-		s.skipSpace()
-		if n == 0 && s.peek() == '}' {
-			break
-		}
-		if !s.member() {
-			return false
-		}
-		s.skipSpace()
-		if s.peek() == '}' {
-			break
-		}
-		if s.peek() != ',' {
-			return s.failHere("has an object without a comma or end")
-		}
-		s.at++
-	}
-	return s.leave(i)
-}
-
-// member reads a key, a colon and a value.
-func (s *scanner) member() bool {
-	if s.peek() != '"' {
-		return s.failHere("has an object with something that is no key")
-	}
-	key := len(s.tokens)
-	if !s.string() {
-		return false
-	}
-	s.skipSpace()
-	if s.peek() != ':' {
-		return s.failHere("has a key without a colon")
-	}
-	s.at++
-	s.skipSpace()
-	if !s.value() {
-		t := s.tokens[key]
-		return s.inside("." + string(s.body[t.start:t.end]))
-	}
-	return true
-}
-
-// enter opens a container and steps over its bracket.
-func (s *scanner) enter(k kind) (int, bool) {
-	if s.depth--; s.depth < 0 {
-		return 0, s.fail("is nested too deep")
-	}
-	i, ok := s.open(k)
-	s.at++
-	return i, ok
-}
-
-func (s *scanner) leave(i int) bool {
-	s.at++
-	s.depth++
-	return s.close(i)
-}
-
-// string reads a string or a key, which starts at a quote.
-func (s *scanner) string() bool {
-	i, ok := s.open(stringKind)
-	if !ok {
-		return false
-	}
-	b, at, escaped := s.body, s.at+1, false
-	s.tokens[i].start = uint32(at)
-	for {
-		if at = plainEnd(b, at); at == len(b) {
-			return s.failAt(at, "")
-		}
-		switch c := b[at]; {
-		case c == '"':
-			s.at = at
-			s.tokens[i].escaped = escaped
-			s.close(i)
-			s.at++
-			return true
-		case c == '\\':
-			escaped = true
-			n := escapeLen(b[at:])
-			if n == 0 {
-				return s.failAt(at, "has an unknown or unfinished escape in a string")
-			}
-			at += n
-		case c < 0x20:
-			return s.failAt(at, "has a control character in a string")
-		default:
-			n := runesLen(b[at:])
-			if n == 0 {
-				return s.failAt(at, "has a string that is not UTF-8")
-			}
-			at += n
-		}
-	}
-}
-
-// failAt is failHere for another place.
-func (s *scanner) failAt(at int, wrong string) bool {
-	s.at = at
-	return s.failHere(wrong)
-}
-
-// plainEnd is where, from at on, the first byte lies that needs a look: a quote, a backslash, a
-// control character or the start of a rune beyond ASCII. It looks at eight bytes at once.
-func plainEnd(b []byte, at int) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	for at+8 <= len(b) {
-		w := binary.LittleEndian.Uint64(b[at:])
-		// Each term sets the top bit of bytes that qualify. Borrows make false positives, but
-		// only above a true one, and the lowest is what counts.
-		special := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones) | w
-		if special &= tops; special != 0 {
-			return at + bits.TrailingZeros64(special)/8
-		}
-		at += 8
-	}
-	for at < len(b) && b[at] >= 0x20 && b[at] != '"' && b[at] != '\\' && b[at] < utf8.RuneSelf {
+func (s *scanner) skipSpace(at int) int {
+	for at < len(s.body) && s.body[at] <= ' ' && 1<<s.body[at]&(1<<' '|1<<'\n'|1<<'\r'|1<<'\t') != 0 {
 		at++
 	}
 	return at
 }
 
-// escapeLen is the length of the escape that b starts with, or 0 when it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
-	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if len(b) >= 6 && hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]]|hexValue[b[5]] < 16 {
-			return 6
-		}
+// peek is the byte there, or 0 at the end, which starts nothing in JSON.
+func (s *scanner) peek(at int) byte {
+	if at < len(s.body) {
+		return s.body[at]
 	}
 	return 0
+}
+
+// add adds the token of a value that holds no others, and says where to go on, or failed.
+func (s *scanner) add(k kind, start, end int, escaped bool, next int) int {
+	i := len(s.tokens)
+	if i == cap(s.tokens) && !s.grow(start) {
+		return failed
+	}
+	// Field by field: what is written in parts cannot be copied as a whole for some time.
+	s.tokens = s.tokens[:i+1]
+	t := &s.tokens[i]
+	t.start, t.end, t.next, t.kind, t.escaped = uint32(start), uint32(end), uint32(i+1), k, escaped
+	return next
+}
+
+// grow makes room for tokens, if there may be more.
+func (s *scanner) grow(at int) bool {
+	if len(s.tokens) >= s.values {
+		s.fail(at, "has too many values")
+		return false
+	}
+	s.tokens = slices.Grow(s.tokens, 1)
+	s.tokens = s.tokens[:len(s.tokens):min(cap(s.tokens), s.values)]
+	return true
+}
+
+// value reads one value.
+func (s *scanner) value(at int) int {
+	c := s.peek(at)
+	if c == '"' {
+		return s.string(at)
+	}
+	switch c {
+	case '{':
+		return s.container(at, objectKind, '}')
+	case '[':
+		return s.container(at, arrayKind, ']')
+	case 't':
+		return s.word(at, "true", trueKind)
+	case 'f':
+		return s.word(at, "false", falseKind)
+	case 'n':
+		return s.word(at, "null", nullKind)
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return s.number(at)
+	}
+	return s.fail(at, "has no value where one must be")
+}
+
+func (s *scanner) word(at int, w string, k kind) int {
+	end := at
+	for j := range len(w) {
+		if s.peek(end) != w[j] {
+			return s.fail(end, "has an unknown word")
+		}
+		end++
+	}
+	return s.add(k, at, end, false, end)
+}
+
+func (s *scanner) number(at int) int {
+	start := at
+	if s.peek(at) == '-' {
+		at++
+	}
+	if s.peek(at) == '0' {
+		at++
+	} else if at = s.digits(at); at == failed {
+		return failed
+	}
+	if s.peek(at) == '.' {
+		if at = s.digits(at + 1); at == failed {
+			return failed
+		}
+	}
+	if s.peek(at)|0x20 == 'e' {
+		at++
+		if c := s.peek(at); c == '+' || c == '-' {
+			at++
+		}
+		if at = s.digits(at); at == failed {
+			return failed
+		}
+	}
+	return s.add(numberKind, start, at, false, at)
+}
+
+// digits reads one digit or more.
+func (s *scanner) digits(at int) int {
+	from := at
+	for at < len(s.body) && s.body[at]-'0' <= 9 {
+		at++
+	}
+	if at == from {
+		return s.fail(at, "has a number without digits")
+	}
+	return at
+}
+
+// container reads a list or an object, which end closes.
+func (s *scanner) container(at int, k kind, end byte) int {
+	if s.depth--; s.depth < 0 {
+		return s.fail(at, "is nested too deep")
+	}
+	i := len(s.tokens)
+	if at = s.add(k, at, 0, false, at+1); at == failed {
+		return failed
+	}
+	at = s.skipSpace(at)
+	for n := 0; n > 0 || s.peek(at) != end; n++ {
+		if k == objectKind {
+			at = s.member(at)
+		} else if at = s.value(at); at == failed {
+			return s.inside("[" + strconv.Itoa(n) + "]")
+		}
+		if at == failed {
+			return failed
+		}
+		at = s.skipSpace(at)
+		c := s.peek(at)
+		if c == end {
+			break
+		}
+		if c != ',' {
+			return s.fail(at, "has a list or an object without a comma or end")
+		}
+		at = s.skipSpace(at + 1)
+	}
+	s.depth++
+	s.tokens[i].end, s.tokens[i].next = uint32(at+1), uint32(len(s.tokens))
+	return at + 1
+}
+
+// member reads a key, a colon and a value.
+func (s *scanner) member(at int) int {
+	if s.peek(at) != '"' {
+		return s.fail(at, "has an object with something that is no key")
+	}
+	key := len(s.tokens)
+	if at = s.string(at); at == failed {
+		return failed
+	}
+	if at = s.skipSpace(at); s.peek(at) != ':' {
+		return s.fail(at, "has a key without a colon")
+	}
+	if at = s.value(s.skipSpace(at + 1)); at == failed {
+		t := s.tokens[key]
+		return s.inside("." + string(s.body[t.start:t.end]))
+	}
+	return at
+}
+
+// string reads a string or a key, which starts at a quote.
+func (s *scanner) string(at int) int {
+	at++
+	start, checked, hasEscapes := at, 0, false
+	for at < len(s.body) {
+		m, skip := s.marks.at(s.body, at), uint(at)%64
+		ends, look := m.quotes>>skip, m.look>>skip
+		if ends != 0 {
+			look &= ends&-ends - 1
+		}
+		if look != 0 {
+			if escaped := m.escaped >> skip & look; escaped != 0 {
+				hasEscapes = true
+				if !s.escapes(at, escaped) {
+					return failed
+				}
+			}
+			if checked = s.runes(at, look&^(m.escaped>>skip), checked); checked == failed {
+				return failed
+			}
+		}
+		if ends != 0 {
+			at += lowest(ends)
+			return s.add(stringKind, start, at, hasEscapes, at+1)
+		}
+		at += int(64 - skip)
+	}
+	return s.fail(len(s.body), "")
+}
+
+// escapes checks the bytes from at on whose bits are set: a backslash is before them.
+func (s *scanner) escapes(at int, escaped uint64) bool {
+	for ; escaped != 0; escaped &= escaped - 1 {
+		i := at + lowest(escaped)
+		if i < len(s.body) && unescaped[s.body[i]] == 0 && !isUnicodeEscape(s.body[i:]) {
+			s.fail(i-1, "has an unknown or unfinished escape in a string")
+			return false
+		}
+	}
+	return true
+}
+
+// runes checks the bytes from at on whose bits are set, which are control characters or parts of runes, but for those
+// before checked, and says up to where they are checked now.
+func (s *scanner) runes(at int, odd uint64, checked int) int {
+	for ; odd != 0; odd &= odd - 1 {
+		i := at + lowest(odd)
+		if i < checked {
+			continue
+		}
+		if s.body[i] < ' ' {
+			return s.fail(i, "has a control character in a string")
+		}
+		n := runesLen(s.body[i:])
+		if n == 0 {
+			return s.fail(i, "has a string that is not UTF-8")
+		}
+		checked = i + n
+	}
+	return checked
+}
+
+// isUnicodeEscape is true for u and four hexadecimal digits.
+func isUnicodeEscape(b []byte) bool {
+	return len(b) >= 5 && b[0] == 'u' && hexValue[b[1]]|hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]] < 16
 }
 
 // hexValue is the value of a hexadecimal digit, and 0xff for any other byte.

@@ -67,6 +67,7 @@ var scanSeeds = []string{
 	`{"a"}`, `{"a":}`, `{,}`, `{"":{"":[]}}`, "\"\x01\"", "\"\xff\"", "\"é€😀\"", "\"\xed\xa0\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\xf0\x8f\xbf\xbf\"",
 	"\"\xe0\x9f\xbf\"", "\"\xef\xbf\xbe\"", "\"\xc2\"", "\"\xe2\x82\"", "\ufeff{}", `"aaaaaaa\u003caaaaaaaa\n"`, `"\u0000"`,
 	strings.Repeat("[", 50) + strings.Repeat("]", 50), strings.Repeat(`{"a":`, 50), `"` + strings.Repeat("é", 20) + `"`,
+	`["` + strings.Repeat(`\\`, 100) + `","` + strings.Repeat(`\"`, 100) + `"]`, `"` + strings.Repeat("x", 4090) + `\u00e9\\"`,
 }
 
 func TestScan(t *testing.T) {
@@ -90,11 +91,14 @@ func TestScan(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a quote at every offset of a word", func(t *testing.T) {
+	t.Run("a quote at every offset of a block, and where chunks of blocks meet", func(t *testing.T) {
 		t.Parallel()
-		for n := range 40 {
-			for _, special := range []string{"", `\n`, `\\`, `é`, `\"`, "\x1f", "\x7f"} {
-				checkAgainstStandard(t, []byte(`"`+strings.Repeat("x", n)+special+strings.Repeat("y", 40-n)+`"`))
+		for n := range 140 {
+			for _, special := range []string{"", `\n`, `\\`, `é`, `\"`, `\\\"`, `\ud83d\ude00`, `\x`, `\u12`, "\xe2\x82", "\x1f", "\x7f"} {
+				for _, before := range []int{0, 64*chunkBlocks - 70} {
+					checkAgainstStandard(t, []byte(`"`+strings.Repeat("x", before+n)+special+strings.Repeat("y", 140-n)+`"`))
+					checkAgainstStandard(t, []byte(`"`+strings.Repeat("x", before+n)+special))
+				}
 			}
 		}
 	})

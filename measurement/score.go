@@ -108,16 +108,16 @@ func Score(m *Measurement, receivedAt time.Time, fp *Fingerprints) Verdict {
 // had written so far is dropped: nothing in a row that the peer would not have is worth comparing.
 func fill(score scorer, m *Measurement, fp *Fingerprints) (*sheet, error) {
 	if score == nil {
-		return failed(), nil
+		return failedSheet(), nil
 	}
 	s := &sheet{}
 	if err := score(m, fp, s); err != nil {
-		return failed(), err
+		return failedSheet(), err
 	}
 	return s, nil
 }
 
-func failed() *sheet {
+func failedSheet() *sheet {
 	s := &sheet{}
 	s.inaccurate()
 	return s

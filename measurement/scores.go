@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/openvantage/vantage/fault"
 )
@@ -118,7 +120,7 @@ func (s *sheet) set(key string, v json.RawMessage) { s.own = append(s.own, membe
 
 // scores writes the object, keys sorted so that equal verdicts are equal bytes.
 func (s *sheet) scores() Scores {
-	all := slices.Clone(s.own)
+	all := append(make([]member, 0, 16), s.own...)
 	if !s.bare {
 		all = append(all,
 			member{"blocking_country", float(s.BlockingCountry)},
@@ -152,13 +154,13 @@ func (s *sheet) scores() Scores {
 
 // object writes members, sorted by key.
 func object(all []member) json.RawMessage {
-	slices.SortFunc(all, func(a, b member) int { return bytes.Compare([]byte(a.key), []byte(b.key)) })
+	slices.SortFunc(all, func(a, b member) int { return strings.Compare(a.key, b.key) })
 	b := append(make([]byte, 0, 256), '{')
 	for i, m := range all {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(append(b, quote(m.key)...), ':')
+		b = append(appendQuoted(b, m.key), ':')
 		b = append(b, m.value...)
 	}
 	return append(b, '}')
@@ -178,6 +180,9 @@ func listed(matches []*Fingerprint) json.RawMessage {
 
 // float writes a number as the peer does: whole ones with ".0".
 func float(f float64) json.RawMessage {
+	if f == 0 {
+		return json.RawMessage("0.0")
+	}
 	b := strconv.AppendFloat(nil, f, 'g', -1, 64)
 	if !bytes.ContainsAny(b, ".e") {
 		b = append(b, ".0"...)
@@ -190,10 +195,25 @@ func boolean(v bool) json.RawMessage { return strconv.AppendBool(nil, v) }
 func integer(n int) json.RawMessage { return strconv.AppendInt(nil, int64(n), 10) }
 
 // quote writes a JSON string without the HTML escapes of encoding/json's default.
-func quote(s string) json.RawMessage {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+func quote(s string) json.RawMessage { return appendQuoted(nil, s) }
+
+func appendQuoted(b []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(slices.Grow(b, len(s)+2), '"'), s...), '"')
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	_ = e.Encode(s) // a string always encodes
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return append(b, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
+}
+
+// plain is true for what JSON has as it is. Nearly all that is quoted are our own keys and words.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }

@@ -2,10 +2,8 @@ package measurement
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"iter"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,9 +44,14 @@ func (v value) raw() []byte {
 // get is the member of an object with that key. Of several, the last counts, as in Python.
 func (v value) get(key string) value {
 	var found value
-	for k, m := range v.members() {
-		if k.is(key) {
-			found = m
+	t := v.token()
+	if t.kind != objectKind {
+		return found
+	}
+	// Not a range over members: this is where values are read from.
+	for k := v.at + 1; k < t.next; k = v.doc.tokens[k+1].next {
+		if name := &v.doc.tokens[k]; (name.escaped || int(name.end-name.start) == len(key)) && (value{v.doc, k}).is(key) {
+			found = value{v.doc, k + 1}
 		}
 	}
 	return found
@@ -131,7 +134,7 @@ func (v value) is(s string) bool {
 	if !t.escaped {
 		return string(v.raw()) == s
 	}
-	return v.text() == s
+	return int(t.end-t.start) <= len(`\uffff`)*len(s) && v.text() == s
 }
 
 // oneOf reports whether the value is one of those strings.
@@ -240,57 +243,58 @@ const loneSurrogate = 0xff
 // appendUnescaped appends the content of a scanned string with its escapes resolved. No
 // escape is shorter than what it stands for.
 func appendUnescaped(dst, raw []byte) []byte {
-	dst = slices.Grow(dst, len(raw))
-	for {
-		n := copyPlain(dst[len(dst):len(dst)+len(raw)], raw)
-		dst, raw = dst[:len(dst)+n], raw[n:]
-		if len(raw) == 0 {
-			return dst
-		}
-		if raw[1] != 'u' {
-			dst = append(dst, unescaped[raw[1]])
-			raw = raw[2:]
-			continue
-		}
-		r := hexRune(raw[2:])
-		raw = raw[6:]
-		if r < utf8.RuneSelf {
-			dst = append(dst, byte(r))
-			continue
-		}
-		if !utf16.IsSurrogate(r) {
-			dst = utf8.AppendRune(dst, r)
-			continue
-		}
-		if len(raw) >= 6 && raw[0] == '\\' && raw[1] == 'u' {
-			if pair := utf16.DecodeRune(r, hexRune(raw[2:])); pair != utf8.RuneError {
-				dst = utf8.AppendRune(dst, pair)
-				raw = raw[6:]
+	dst = slices.Grow(dst, len(raw)+runBytes)
+	out := dst[len(dst) : len(dst)+len(raw)+runBytes]
+	var m marker
+	at, n := 0, 0
+	for block := 0; block < len(raw); block += 64 {
+		for escaped := m.at(raw, block).escaped; escaped != 0; escaped &= escaped - 1 {
+			i := block + lowest(escaped)
+			if i < at {
+				continue // the other half of a pair
+			}
+			n += copyRun(out[n:], raw[at:], i-1-at)
+			if c := raw[i]; c != 'u' {
+				out[n], n = unescaped[c], n+1
+				at = i + 1
 				continue
 			}
+			r, length := escapedRune(raw[i-1:])
+			at = i - 1 + length
+			if utf16.IsSurrogate(r) {
+				out[n], n = loneSurrogate, n+1
+			} else {
+				n += utf8.EncodeRune(out[n:], r)
+			}
 		}
-		dst = append(dst, loneSurrogate)
 	}
+	n += copy(out[n:], raw[at:])
+	return dst[:len(dst)+n]
 }
 
-// copyPlain copies what of raw lies before its first backslash, and says how much that is. It
-// may write beyond that within dst, which is as long as raw.
-func copyPlain(dst, raw []byte) int {
-	const ones, tops = 0x0101010101010101, 0x8080808080808080
-	at := 0
-	for ; at+8 <= len(raw) && at+8 <= len(dst); at += 8 {
-		w := binary.LittleEndian.Uint64(raw[at:])
-		binary.LittleEndian.PutUint64(dst[at:], w)
-		// A zero byte in x is a backslash in w; the lowest is found exactly.
-		x := w ^ ones*'\\'
-		if zero := (x - ones) &^ x & tops; zero != 0 {
-			return at + bits.TrailingZeros64(zero)/8
+// runBytes is more than most runs of bytes between two escapes have.
+const runBytes = 32
+
+// copyRun copies n bytes, and maybe some more, to dst, which has room for runBytes more. Most runs take one step without
+// a branch that depends on their length.
+func copyRun(dst, src []byte, n int) int {
+	if n > runBytes || len(src) < runBytes {
+		return copy(dst, src[:n])
+	}
+	*(*[runBytes]byte)(dst) = *(*[runBytes]byte)(src)
+	return n
+}
+
+// escapedRune is the rune that the escape at the start of raw stands for, with the next one if it is half a surrogate
+// pair, and their length.
+func escapedRune(raw []byte) (rune, int) {
+	r := hexRune(raw[2:])
+	if utf16.IsSurrogate(r) && len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' {
+		if pair := utf16.DecodeRune(r, hexRune(raw[8:])); pair != utf8.RuneError {
+			return pair, 12
 		}
 	}
-	for ; at < len(raw) && raw[at] != '\\'; at++ {
-		dst[at] = raw[at]
-	}
-	return at
+	return r, 6
 }
 
 // unescaped is the byte that a backslash and another one stand for.
