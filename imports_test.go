@@ -35,7 +35,7 @@ var imports = map[string]string{
 	"network":     "fault",
 	"country":     "fault",
 	"probe":       "country fault network",
-	"measurement": "country fault network",
+	"measurement": "country fault jsonlex network",
 	"testlist":    "country fault measurement",
 	"access":      "fault network probe",
 	"coverage":    "country fault network probe",

@@ -15,6 +15,7 @@ type decoder struct {
 	at     int
 	values int
 	depth  int
+	marks  jsonlex.Marker
 	buf    []byte // of texts with escapes
 }
 
@@ -123,7 +124,7 @@ func (d *decoder) string() (string, error) {
 	if !d.is('"') {
 		return "", errRequest
 	}
-	end, escaped, flaw := jsonlex.StringEnd(d.b, d.at)
+	end, escaped, flaw := d.marks.StringEnd(d.b, d.at)
 	if flaw != jsonlex.Sound {
 		return "", errRequest
 	}

@@ -1,41 +1,18 @@
-// Package jsonlex answers where the strings and numbers of JSON (RFC 8259) end and what they say,
-// eight bytes at a time, because texts are nearly all of what probes send. What values mean, and
-// which are too many, is for its callers: engine for requests, measurement for bodies.
+// Package jsonlex answers where the strings and numbers of JSON (RFC 8259) end and what they say, 64
+// bytes at a time, because texts are nearly all of what probes send. What values mean, and which are too
+// many, is for its callers: engine for requests, measurement for bodies.
 package jsonlex
 
 import (
-	"encoding/binary"
-	"math/bits"
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
-const ones, tops = 0x0101010101010101, 0x8080808080808080
-
-// PlainEnd is where, from at on, the first byte lies that needs a look: a quote, a backslash, a
-// control character or the start of a rune beyond ASCII; len(b) when there is none.
-func PlainEnd(b []byte, at int) int {
-	for at+8 <= len(b) {
-		w := binary.LittleEndian.Uint64(b[at:])
-		// Each term sets the top bit of bytes that qualify. Borrows make false positives, but
-		// only above a true one, and the lowest is what counts.
-		special := (w - ones*0x20) | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones) | w
-		if special &= tops; special != 0 {
-			return at + bits.TrailingZeros64(special)/8
-		}
-		at += 8
-	}
-	for at < len(b) && b[at] >= 0x20 && b[at] != '"' && b[at] != '\\' && b[at] < utf8.RuneSelf {
-		at++
-	}
-	return at
-}
-
 // A Flaw is what is wrong with a string, as the end of a sentence.
 type Flaw string
 
-// The flaws. Cut is of what simply ends.
+// The flaws.
 const (
 	Sound   Flaw = ""
 	Cut     Flaw = "is cut short"
@@ -44,49 +21,60 @@ const (
 	NotUTF8 Flaw = "has a string that is not UTF-8"
 )
 
-// StringEnd is where the closing quote of the string lies whose text begins at at, and whether there are
-// backslashes before it. With a flaw it is where that lies.
-func StringEnd(b []byte, at int) (end int, escaped bool, flaw Flaw) {
-	for {
-		if at = PlainEnd(b, at); at == len(b) {
-			return at, escaped, Cut
+// StringEnd is where the closing quote lies of the string whose text begins at at, and whether there are
+// backslashes before it. With a flaw it is where that lies. From call to call, at never becomes smaller.
+func (m *Marker) StringEnd(text []byte, at int) (end int, escaped bool, flaw Flaw) {
+	checked := 0
+	for at < len(text) {
+		b, skip := m.at(text, at), uint(at)%64
+		ends, look := b.quotes>>skip, b.look>>skip
+		if ends != 0 {
+			look &= ends&-ends - 1
 		}
-		switch c := b[at]; {
-		case c == '"':
-			return at, escaped, Sound
-		case c == '\\':
-			n := escapeLen(b[at:])
-			if n == 0 {
-				return at, escaped, Escape
+		if look != 0 {
+			escapes := b.escaped >> skip & look
+			escaped = escaped || escapes != 0
+			if end, flaw = check(text, at, escapes, look&^(b.escaped>>skip), &checked); flaw != Sound {
+				return end, escaped, flaw
 			}
-			at += n
-			escaped = true
-		case c < 0x20:
-			return at, escaped, Control
-		default:
-			n := runesLen(b[at:])
-			if n == 0 {
-				return at, escaped, NotUTF8
-			}
-			at += n
 		}
+		if ends != 0 {
+			return at + lowest(ends), escaped, Sound
+		}
+		at += int(64 - skip)
 	}
+	return len(text), escaped, Cut
 }
 
-// escapeLen is the length of the escape that b starts with, or 0 when it is none.
-func escapeLen(b []byte) int {
-	if len(b) < 2 {
-		return 0
-	}
-	switch b[1] {
-	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 2
-	case 'u':
-		if len(b) >= 6 && hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]]|hexValue[b[5]] < 16 {
-			return 6
+// check looks at the bytes from at on whose bits are set: in escapes a backslash is before them, and odd are
+// control characters or parts of runes, but for those before checked.
+func check(text []byte, at int, escapes, odd uint64, checked *int) (int, Flaw) {
+	for ; escapes != 0; escapes &= escapes - 1 {
+		i := at + lowest(escapes)
+		if i < len(text) && unescaped[text[i]] == 0 && !isUnicodeEscape(text[i:]) {
+			return i - 1, Escape
 		}
 	}
-	return 0
+	for ; odd != 0; odd &= odd - 1 {
+		i := at + lowest(odd)
+		if i < *checked {
+			continue
+		}
+		if text[i] < ' ' {
+			return i, Control
+		}
+		n := runesLen(text[i:])
+		if n == 0 {
+			return i, NotUTF8
+		}
+		*checked = i + n
+	}
+	return 0, Sound
+}
+
+// isUnicodeEscape is true for u and four hexadecimal digits.
+func isUnicodeEscape(b []byte) bool {
+	return len(b) >= 5 && b[0] == 'u' && hexValue[b[1]]|hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]] < 16
 }
 
 // hexValue is the value of a hexadecimal digit, and 0xff for any other byte.
@@ -183,63 +171,66 @@ func digitsEnd(b []byte, at int) (end int, ok bool) {
 	return at, at > from
 }
 
-// LoneSurrogate is what AppendUnescaped writes for half a surrogate pair, which is no character:
-// a byte that is nowhere in UTF-8.
+// LoneSurrogate stands in unescaped bytes for half a surrogate pair, which has no UTF-8. It is
+// found in no valid UTF-8, so no pattern matches it.
 const LoneSurrogate = 0xff
 
-// AppendUnescaped appends what the text of a string says. StringEnd must have found it sound. Whole is
-// false when there is half a surrogate pair in it.
+// AppendUnescaped appends the text of a sound string with its escapes resolved. Whole is false when there is
+// half a surrogate pair in it. No escape is shorter than what it stands for.
 func AppendUnescaped(dst, raw []byte) (text []byte, whole bool) {
-	dst, whole = slices.Grow(dst, len(raw)), true
-	for {
-		n := copyPlain(dst[len(dst):len(dst)+len(raw)], raw)
-		dst, raw = dst[:len(dst)+n], raw[n:]
-		if len(raw) == 0 {
-			return dst, whole
-		}
-		if raw[1] != 'u' {
-			dst = append(dst, unescaped[raw[1]])
-			raw = raw[2:]
-			continue
-		}
-		r := hexRune(raw[2:])
-		raw = raw[6:]
-		if r < utf8.RuneSelf {
-			dst = append(dst, byte(r))
-			continue
-		}
-		if !utf16.IsSurrogate(r) {
-			dst = utf8.AppendRune(dst, r)
-			continue
-		}
-		if len(raw) >= 6 && raw[0] == '\\' && raw[1] == 'u' {
-			if pair := utf16.DecodeRune(r, hexRune(raw[2:])); pair != utf8.RuneError {
-				dst = utf8.AppendRune(dst, pair)
-				raw = raw[6:]
+	dst = slices.Grow(dst, len(raw)+runBytes)
+	out := dst[len(dst) : len(dst)+len(raw)+runBytes]
+	var m Marker
+	at, n := 0, 0
+	whole = true
+	for block := 0; block < len(raw); block += 64 {
+		for escaped := m.at(raw, block).escaped; escaped != 0; escaped &= escaped - 1 {
+			i := block + lowest(escaped)
+			if i < at {
+				continue // the other half of a pair
+			}
+			n += copyRun(out[n:], raw[at:], i-1-at)
+			if c := raw[i]; c != 'u' {
+				out[n], n = unescaped[c], n+1
+				at = i + 1
 				continue
 			}
+			r, length := escapedRune(raw[i-1:])
+			at = i - 1 + length
+			if utf16.IsSurrogate(r) {
+				out[n], n, whole = LoneSurrogate, n+1, false
+			} else {
+				n += utf8.EncodeRune(out[n:], r)
+			}
 		}
-		dst, whole = append(dst, LoneSurrogate), false
 	}
+	n += copy(out[n:], raw[at:])
+	return dst[:len(dst)+n], whole
 }
 
-// copyPlain copies what of raw lies before its first backslash, and says how much that is. It
-// may write beyond that within dst, which is as long as raw.
-func copyPlain(dst, raw []byte) int {
-	at := 0
-	for ; at+8 <= len(raw) && at+8 <= len(dst); at += 8 {
-		w := binary.LittleEndian.Uint64(raw[at:])
-		binary.LittleEndian.PutUint64(dst[at:], w)
-		// A zero byte in x is a backslash in w; the lowest is found exactly.
-		x := w ^ ones*'\\'
-		if zero := (x - ones) &^ x & tops; zero != 0 {
-			return at + bits.TrailingZeros64(zero)/8
+// runBytes is more than most runs of bytes between two escapes have.
+const runBytes = 32
+
+// copyRun copies n bytes, and maybe some more, to dst, which has room for runBytes more. Most runs take one step without
+// a branch that depends on their length.
+func copyRun(dst, src []byte, n int) int {
+	if n > runBytes || len(src) < runBytes {
+		return copy(dst, src[:n])
+	}
+	*(*[runBytes]byte)(dst) = *(*[runBytes]byte)(src)
+	return n
+}
+
+// escapedRune is the rune that the escape at the start of raw stands for, with the next one if it is half a surrogate
+// pair, and their length.
+func escapedRune(raw []byte) (rune, int) {
+	r := hexRune(raw[2:])
+	if utf16.IsSurrogate(r) && len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' {
+		if pair := utf16.DecodeRune(r, hexRune(raw[8:])); pair != utf8.RuneError {
+			return pair, 12
 		}
 	}
-	for ; at < len(raw) && raw[at] != '\\'; at++ {
-		dst[at] = raw[at]
-	}
-	return at
+	return r, 6
 }
 
 // unescaped is the byte that a backslash and another one stand for.

@@ -17,7 +17,7 @@ func FuzzString(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		end, escaped, flaw := jsonlex.StringEnd(b, 0)
+		end, escaped, flaw := new(jsonlex.Marker).StringEnd(b, 0)
 		if flaw != jsonlex.Sound {
 			for i := range b { // no quote ends a string that encoding/json takes
 				if b[i] == '"' && json.Valid(append([]byte{'"'}, b[:i+1]...)) && utf8.Valid(b[:i]) {

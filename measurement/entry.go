@@ -7,6 +7,7 @@ import (
 
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/jsonlex"
 	"github.com/openvantage/vantage/network"
 )
 
@@ -62,7 +63,8 @@ func ParseSubmission(post []byte, lim Limits) (*Entry, error) {
 		return nil, fault.Field("content", "The content is not a text with the measurement in it.")
 	}
 	// Half a surrogate pair has no bytes; what stands in for it is refused as what is not UTF-8.
-	inner, err := scan(appendUnescaped(nil, text.raw()), lim)
+	unescaped, _ := jsonlex.AppendUnescaped(nil, text.raw())
+	inner, err := scan(unescaped, lim)
 	if err != nil {
 		f := fault.Of(err)
 		if f.Field == "body" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/jsonlex"
 )
 
 // Fingerprints is a compiled set, ready to match. It is immutable and safe for concurrent
@@ -375,7 +376,7 @@ func (m *matcher) unescape(v value) []byte {
 	if !v.token().escaped {
 		return v.raw()
 	}
-	m.text = appendUnescaped(m.text[:0], v.raw())
+	m.text, _ = jsonlex.AppendUnescaped(m.text[:0], v.raw())
 	return m.text
 }
 
@@ -386,7 +387,7 @@ func (m *matcher) decode(data value, field string) ([]byte, error) {
 	}
 	coded := data.raw()
 	if data.token().escaped {
-		m.coded = appendUnescaped(m.coded[:0], coded)
+		m.coded, _ = jsonlex.AppendUnescaped(m.coded[:0], coded)
 		coded = m.coded
 	}
 	for _, c := range coded {

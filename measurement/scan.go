@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/jsonlex"
 )
 
 // A kind is what a JSON value is. The zero kind is no value at all.
@@ -74,7 +74,7 @@ type scanner struct {
 	tokens []token
 	depth  int // containers that may still be opened
 	values int // values and keys that there may be
-	marks  marker
+	marks  jsonlex.Marker
 
 	at    int      // where it is wrong
 	wrong string   // what is, as the end of a sentence
@@ -285,126 +285,9 @@ func (s *scanner) member(at int) int {
 
 // string reads a string or a key, which starts at a quote.
 func (s *scanner) string(at int) int {
-	at++
-	start, checked, hasEscapes := at, 0, false
-	for at < len(s.body) {
-		m, skip := s.marks.at(s.body, at), uint(at)%64
-		ends, look := m.quotes>>skip, m.look>>skip
-		if ends != 0 {
-			look &= ends&-ends - 1
-		}
-		if look != 0 {
-			if escaped := m.escaped >> skip & look; escaped != 0 {
-				hasEscapes = true
-				if !s.escapes(at, escaped) {
-					return failed
-				}
-			}
-			if checked = s.runes(at, look&^(m.escaped>>skip), checked); checked == failed {
-				return failed
-			}
-		}
-		if ends != 0 {
-			at += lowest(ends)
-			return s.add(stringKind, start, at, hasEscapes, at+1)
-		}
-		at += int(64 - skip)
+	end, escaped, flaw := s.marks.StringEnd(s.body, at+1)
+	if flaw != jsonlex.Sound {
+		return s.fail(end, string(flaw))
 	}
-	return s.fail(len(s.body), "")
-}
-
-// escapes checks the bytes from at on whose bits are set: a backslash is before them.
-func (s *scanner) escapes(at int, escaped uint64) bool {
-	for ; escaped != 0; escaped &= escaped - 1 {
-		i := at + lowest(escaped)
-		if i < len(s.body) && unescaped[s.body[i]] == 0 && !isUnicodeEscape(s.body[i:]) {
-			s.fail(i-1, "has an unknown or unfinished escape in a string")
-			return false
-		}
-	}
-	return true
-}
-
-// runes checks the bytes from at on whose bits are set, which are control characters or parts of runes, but for those
-// before checked, and says up to where they are checked now.
-func (s *scanner) runes(at int, odd uint64, checked int) int {
-	for ; odd != 0; odd &= odd - 1 {
-		i := at + lowest(odd)
-		if i < checked {
-			continue
-		}
-		if s.body[i] < ' ' {
-			return s.fail(i, "has a control character in a string")
-		}
-		n := runesLen(s.body[i:])
-		if n == 0 {
-			return s.fail(i, "has a string that is not UTF-8")
-		}
-		checked = i + n
-	}
-	return checked
-}
-
-// isUnicodeEscape is true for u and four hexadecimal digits.
-func isUnicodeEscape(b []byte) bool {
-	return len(b) >= 5 && b[0] == 'u' && hexValue[b[1]]|hexValue[b[2]]|hexValue[b[3]]|hexValue[b[4]] < 16
-}
-
-// hexValue is the value of a hexadecimal digit, and 0xff for any other byte.
-var hexValue = func() (t [256]byte) {
-	for c := range t {
-		switch {
-		case c >= '0' && c <= '9':
-			t[c] = byte(c - '0')
-		case c >= 'a' && c <= 'f':
-			t[c] = byte(c - 'a' + 10)
-		case c >= 'A' && c <= 'F':
-			t[c] = byte(c - 'A' + 10)
-		default:
-			t[c] = 0xff
-		}
-	}
-	return t
-}()
-
-// runesLen is the length of the run of runes beyond ASCII that b starts with, or 0 when the
-// run is not valid UTF-8.
-func runesLen(b []byte) int {
-	n := 0
-	for n < len(b) && b[n] >= utf8.RuneSelf {
-		w := runeLen(b[n:])
-		if w == 0 {
-			return 0
-		}
-		n += w
-	}
-	return n
-}
-
-// runeLen is the length of the one rune beyond ASCII that b starts with, or 0. It spares the
-// decoding that utf8.DecodeRune does.
-func runeLen(b []byte) int {
-	switch c := b[0]; {
-	case c < 0xc2:
-		return 0
-	case c < 0xe0:
-		if len(b) >= 2 && b[1]&0xc0 == 0x80 {
-			return 2
-		}
-	case c < 0xf0:
-		if len(b) < 3 || b[1]&0xc0 != 0x80 || b[2]&0xc0 != 0x80 {
-			return 0
-		}
-		if r := uint(c&0x0f)<<12 | uint(b[1]&0x3f)<<6; r >= 0x800 && r&0xf800 != 0xd800 {
-			return 3
-		}
-	case c < 0xf5:
-		if len(b) < 4 || b[1]&0xc0 != 0x80 || b[2]&0xc0 != 0x80 || b[3]&0xc0 != 0x80 {
-			return 0
-		}
-		if r := uint(c&0x07)<<18 | uint(b[1]&0x3f)<<12; r >= 0x10000 && r <= utf8.MaxRune {
-			return 4
-		}
-	}
-	return 0
+	return s.add(stringKind, at+1, end, escaped, end+1)
 }

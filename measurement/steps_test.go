@@ -1,64 +1,12 @@
 package measurement
 
 import (
-	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
-	"pgregory.net/rapid"
+	"github.com/openvantage/vantage/jsonlex"
 )
-
-// anyText has what marks tell apart, more often than chance would.
-var anyText = rapid.Custom(func(t *rapid.T) string {
-	parts := rapid.SliceOfN(rapid.SampledFrom([]string{
-		"\\", "\\\\", `"`, "\\\"", "x", "0123456789abcdef", "\x1f", "\x00", " ", "\x7f", "\x80", "\xff", "é", "!", "#", "[", "]", "\x21",
-	}), 0, 300).Draw(t, "parts")
-	return strings.Join(parts, "")
-})
-
-func TestMarks(t *testing.T) {
-	t.Parallel()
-	t.Run("are the same in assembly and in Go", func(t *testing.T) {
-		t.Parallel()
-		random := rand.New(rand.NewPCG(1, 2))
-		for range 2000 {
-			var block [64]byte
-			for i := range block {
-				block[i] = byte(random.Uint32())
-				if random.IntN(3) == 0 {
-					block[i] = "\"\\ \x1f\x80!#[]"[random.IntN(9)]
-				}
-			}
-			var got [1]marks
-			var want marks
-			mark(got[:], block[:])
-			if markOne(&want, &block); got[0] != want {
-				t.Fatalf("%q has %x, in Go %x", block, got[0], want)
-			}
-		}
-	})
-	t.Run("say what reading byte by byte says", func(t *testing.T) {
-		t.Parallel()
-		rapid.Check(t, checkMarks)
-	})
-}
-
-func checkMarks(t *rapid.T) {
-	text := []byte(strings.Repeat("x", rapid.IntRange(0, 70).Draw(t, "before")) + anyText.Draw(t, "text"))
-	text = bytes.Repeat(text, rapid.SampledFrom([]int{1, 1, 20}).Draw(t, "times"))
-	var m marker
-	escaped := false
-	for at, c := range text {
-		want := [3]bool{c == '"' && !escaped, escaped, escaped || c < ' ' || c >= 0x80}
-		b := m.at(text, at)
-		if got := [3]bool{b.quotes>>(at%64)&1 != 0, b.escaped>>(at%64)&1 != 0, b.look>>(at%64)&1 != 0}; got != want {
-			t.Fatalf("byte %d of %q: quote, escaped, look = %v, want %v", at, text, got, want)
-		}
-		escaped = c == '\\' && !escaped
-	}
-}
 
 // BenchmarkSteps shows what each step of scoring a page of 80 kB costs.
 func BenchmarkSteps(b *testing.B) {
@@ -72,20 +20,12 @@ func BenchmarkSteps(b *testing.B) {
 			}
 		})
 	}
-	var all [chunkBlocks]marks
-	step("mark 4 kB", 64*chunkBlocks, func() { mark(all[:], body) })
-	step("mark 4 kB, in Go", 64*chunkBlocks, func() {
-		for i := range all {
-			markOne(&all[i], (*[64]byte)(body[64*i:]))
-		}
-	})
 	step("scan", len(body), func() {
 		if _, err := scan(body, DefaultLimits.complete()); err != nil {
 			b.Fatal(err)
 		}
 	})
-	var text []byte
-	step("unescape", len(page), func() { text = appendUnescaped(text[:0], []byte(page)) })
+	text, _ := jsonlex.AppendUnescaped(nil, []byte(page))
 	for _, n := range []int{2_000, 20_000} {
 		var patterns []string
 		for i := range n {

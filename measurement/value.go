@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/openvantage/vantage/jsonlex"
 )
 
 // A value is one JSON value of a scanned document. The zero value is absent: every method may be
@@ -157,8 +157,8 @@ func (v value) text() string {
 	if !t.escaped {
 		return string(v.raw())
 	}
-	b := appendUnescaped(nil, v.raw())
-	return string(bytes.ReplaceAll(b, []byte{loneSurrogate}, []byte(string(utf8.RuneError))))
+	b, _ := jsonlex.AppendUnescaped(nil, v.raw())
+	return string(bytes.ReplaceAll(b, []byte{jsonlex.LoneSurrogate}, []byte(string(utf8.RuneError))))
 }
 
 // number is the value of a number that a float64 can hold.
@@ -234,73 +234,4 @@ func cutTo(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// loneSurrogate stands in unescaped bytes for half a surrogate pair, which has no UTF-8. It is
-// found in no valid UTF-8, so no pattern matches it.
-const loneSurrogate = 0xff
-
-// appendUnescaped appends the content of a scanned string with its escapes resolved. No
-// escape is shorter than what it stands for.
-func appendUnescaped(dst, raw []byte) []byte {
-	dst = slices.Grow(dst, len(raw)+runBytes)
-	out := dst[len(dst) : len(dst)+len(raw)+runBytes]
-	var m marker
-	at, n := 0, 0
-	for block := 0; block < len(raw); block += 64 {
-		for escaped := m.at(raw, block).escaped; escaped != 0; escaped &= escaped - 1 {
-			i := block + lowest(escaped)
-			if i < at {
-				continue // the other half of a pair
-			}
-			n += copyRun(out[n:], raw[at:], i-1-at)
-			if c := raw[i]; c != 'u' {
-				out[n], n = unescaped[c], n+1
-				at = i + 1
-				continue
-			}
-			r, length := escapedRune(raw[i-1:])
-			at = i - 1 + length
-			if utf16.IsSurrogate(r) {
-				out[n], n = loneSurrogate, n+1
-			} else {
-				n += utf8.EncodeRune(out[n:], r)
-			}
-		}
-	}
-	n += copy(out[n:], raw[at:])
-	return dst[:len(dst)+n]
-}
-
-// runBytes is more than most runs of bytes between two escapes have.
-const runBytes = 32
-
-// copyRun copies n bytes, and maybe some more, to dst, which has room for runBytes more. Most runs take one step without
-// a branch that depends on their length.
-func copyRun(dst, src []byte, n int) int {
-	if n > runBytes || len(src) < runBytes {
-		return copy(dst, src[:n])
-	}
-	*(*[runBytes]byte)(dst) = *(*[runBytes]byte)(src)
-	return n
-}
-
-// escapedRune is the rune that the escape at the start of raw stands for, with the next one if it is half a surrogate
-// pair, and their length.
-func escapedRune(raw []byte) (rune, int) {
-	r := hexRune(raw[2:])
-	if utf16.IsSurrogate(r) && len(raw) >= 12 && raw[6] == '\\' && raw[7] == 'u' {
-		if pair := utf16.DecodeRune(r, hexRune(raw[8:])); pair != utf8.RuneError {
-			return pair, 12
-		}
-	}
-	return r, 6
-}
-
-// unescaped is the byte that a backslash and another one stand for.
-var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
-
-// hexRune reads four hexadecimal digits.
-func hexRune(b []byte) rune {
-	return rune(hexValue[b[0]])<<12 | rune(hexValue[b[1]])<<8 | rune(hexValue[b[2]])<<4 | rune(hexValue[b[3]])
 }

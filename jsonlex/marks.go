@@ -1,4 +1,4 @@
-package measurement
+package jsonlex
 
 import (
 	"encoding/binary"
@@ -15,17 +15,17 @@ type marks struct {
 }
 
 // chunkBlocks is how many blocks are marked at once: 4 kB, so that all stays in a core's first cache.
-const chunkBlocks = 64
+const chunkBlocks = 64 // tests of measurement know it
 
-// A marker has the marks of a text, a chunk after the other.
-type marker struct {
+// A Marker has the marks of a text, a chunk after the other.
+type Marker struct {
 	to     int    // the end of the present chunk
 	carry  uint64 // 1 when the byte at to is escaped
 	blocks [chunkBlocks]marks
 }
 
 // at is the marks of the block that holds text[at]. From call to call, at never becomes smaller.
-func (m *marker) at(text []byte, at int) *marks {
+func (m *Marker) at(text []byte, at int) *marks {
 	for at >= m.to {
 		m.next(text)
 	}
@@ -35,7 +35,7 @@ func (m *marker) at(text []byte, at int) *marks {
 // blanks follow the end of a text: nothing that is marked.
 var blanks = [64]byte([]byte(strings.Repeat(" ", 64)))
 
-func (m *marker) next(text []byte) {
+func (m *Marker) next(text []byte) {
 	text = text[m.to:]
 	n := min(len(text)/64, chunkBlocks)
 	mark(m.blocks[:n], text)

@@ -1,6 +1,6 @@
 //go:build !amd64
 
-package measurement
+package jsonlex
 
 func mark(m []marks, text []byte) {
 	for i := range m {
