@@ -17,7 +17,7 @@ type archiveCommand struct {
 	CollectorID int    `name:"collector-id" env:"COLLECTOR_ID" default:"1" help:"Number of this server's database in the names of archived files."`
 
 	Verify archiveVerify `cmd:"" help:"Read the archive back and compare it with what was put there. Damage is recorded, and so is its repair."`
-	Pack   archivePack   `cmd:"" help:"Archive now what the next look at minute ten would."`
+	Pack   archivePack   `cmd:"" help:"Archive what the server would at the next minute ten: all bodies of hours that are over for five minutes. A server may run beside it."`
 }
 
 type (
@@ -26,7 +26,10 @@ type (
 		Until time.Time `format:"2006-01-02" help:"Before this day."`
 		Quiet bool      `short:"q" help:"Say nothing but what is damaged, and the outcome."`
 	}
-	archivePack struct{}
+	archivePack struct {
+		Now   bool `help:"Hours that are not over too. Their later bodies get packs of their own."`
+		Quiet bool `short:"q" help:"Say nothing but the outcome."`
+	}
 )
 
 // Run fails when anything is damaged, or cannot be read.
@@ -59,7 +62,21 @@ func (c *archiveVerify) Run(ctx context.Context, all *cli) error {
 }
 
 func (c *archivePack) Run(ctx context.Context, all *cli) error {
-	return all.Archive.with(ctx, func(s *service.Service) error { return s.Pack(ctx) })
+	return all.Archive.with(ctx, func(s *service.Service) error {
+		sum, err := s.PackBeside(ctx, c.Now, func(p service.Packing) {
+			if !c.Quiet {
+				fmt.Fprintf(os.Stderr, "\r%d packs, %d bodies archived, %d left", p.Packs, p.Bodies, p.Waiting)
+			}
+		})
+		if !c.Quiet && sum.Packs > 0 {
+			fmt.Fprintln(os.Stderr)
+		}
+		fmt.Printf("%d packs with %d bodies were archived. %d bodies stay where they are.\n", sum.Packs, sum.Bodies, sum.Waiting)
+		if err != nil {
+			err = fmt.Errorf("%w (%s)", err, archive.Advice(err))
+		}
+		return err
+	})
 }
 
 // with runs do on the archive and the database of a server that may run.
