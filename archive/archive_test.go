@@ -341,6 +341,36 @@ func put(b *archive.Bucket, name string, data []byte) error {
 	return u.Commit()
 }
 
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := open(t, archive.FolderURL(dir), patience)
+	inDir := filepath.Join(dir, "a")
+	if err := os.Mkdir(inDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x.tar.gz.18ea6070494d187e.tmp", "x.tar.gz.2.tmp", "x.tar.gz2.3.tmp", "y.tar.gz.4.tmp", "x.tar.gz.keep"} {
+		if err := os.WriteFile(filepath.Join(inDir, name), []byte("torn"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put(b, "a/x.tar.gz", []byte("whole")); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(inDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range left {
+		names = append(names, f.Name())
+	}
+	want := []string{"x.tar.gz", "x.tar.gz.keep", "x.tar.gz2.3.tmp", "y.tar.gz.4.tmp"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("what killed attempts at this object left is gone, and nothing else (-want +got):\n%s", diff)
+	}
+}
+
 // TestBucket holds every store to the same.
 func TestBucket(t *testing.T) {
 	t.Parallel()

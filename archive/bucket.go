@@ -118,9 +118,13 @@ func contentType(name string) string {
 	return "application/x-ndjson+gzip"
 }
 
-// Create begins to write an object, in whose place there may be one.
+// Create begins to write an object, in whose place there may be one, or the remains of an attempt that was
+// cut off. Nobody else may be writing it.
 func (b *Bucket) Create(ctx context.Context, name string) (*Upload, error) {
 	if err := b.present(ctx); err != nil {
+		return nil, b.translate(ctx, err)
+	}
+	if err := b.clear(name); err != nil {
 		return nil, b.translate(ctx, err)
 	}
 	u := &Upload{b: b, name: name, watch: newWatch(ctx, b.o.Stall)}
@@ -165,6 +169,25 @@ func (u *Upload) Abort() {
 		_ = u.out.Close() // it fails: that is what is wanted
 		u.out = nil
 	}
+}
+
+// clear removes what the driver calls an unfinished object, as a process leaves it that is killed. Stores of
+// other kinds have rules for this.
+func (b *Bucket) clear(name string) error {
+	if b.dir == "" {
+		return nil
+	}
+	dir, base := filepath.Split(filepath.Join(b.dir, filepath.FromSlash(name)))
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), base+".") && strings.HasSuffix(f.Name(), ".tmp") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
+		}
+	}
+	return err
 }
 
 // sync makes a file, and the names that lead to it, survive a loss of power, which the driver does not.
