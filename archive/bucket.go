@@ -131,11 +131,11 @@ func (b *Bucket) Create(ctx context.Context, name string) (*Upload, error) {
 	defer u.watch.step()()
 	var err error
 	// Two parts of an upload wait in memory.
-	u.out, err = b.blob.NewWriter(u.watch.ctx, name, &blob.WriterOptions{
+	u.out, err = b.blob.NewWriter(u.watch.ctx, name, &blob.WriterOptions{ //nolint:contextcheck // it comes from ctx
 		ContentType: contentType(name), DisableContentTypeDetection: true, BufferSize: 5 << 20, MaxConcurrency: 1,
 	})
 	if err != nil {
-		err = b.translate(u.watch.ctx, err)
+		err = b.translate(u.watch.ctx, err) //nolint:contextcheck // it comes from ctx
 		u.watch.cancel(nil)
 		return nil, err
 	}
@@ -221,8 +221,8 @@ func (b *Bucket) Read(ctx context.Context, name string, offset, n int64) (io.Rea
 	d := &download{b: b, watch: newWatch(ctx, b.o.Stall)}
 	defer d.watch.step()()
 	var err error
-	if d.in, err = b.blob.NewRangeReader(d.watch.ctx, name, offset, n, nil); err != nil {
-		err = b.translate(d.watch.ctx, err)
+	if d.in, err = b.blob.NewRangeReader(d.watch.ctx, name, offset, n, nil); err != nil { //nolint:contextcheck // it comes from ctx
+		err = b.translate(d.watch.ctx, err) //nolint:contextcheck // it comes from ctx
 		d.watch.cancel(nil)
 		return nil, err
 	}

@@ -214,7 +214,7 @@ func (p *sender) work(ctx context.Context, t *testing.T, n int) {
 	}
 	for ctx.Err() == nil {
 		end := int(p.next.Add(int64(size)))
-		for end <= p.until && int64(end) > p.gate.Load() && client.Wait(ctx, pollEvery) == nil { //nolint:revive // it waits
+		for end <= p.until && int64(end) > p.gate.Load() && client.Wait(ctx, pollEvery) == nil {
 		}
 		var some [][]byte
 		for i := end - size; i < min(end, p.until); i++ {
@@ -326,10 +326,6 @@ func (p *sender) rest(ctx context.Context, t *testing.T, _ string, some [][]byte
 	})
 }
 
-func envelope(content []byte) []byte {
-	return fmt.Appendf(nil, `{"format":"json","content":%s}`, content)
-}
-
 // post fails with UNAVAILABLE where a probe would try again.
 func (c *crash) post(ctx context.Context, path string, body []byte, out any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+path, bytes.NewReader(body))
@@ -403,7 +399,7 @@ func (c *crash) upload(ctx context.Context, t *testing.T, chance *rand.Rand) {
 		p := launch(t, c.server.dir, nil, "archive", "pack", "--now", "--quiet")
 		p.hurt = true
 		if chance.IntN(4) > 0 {
-			for p.running() && !c.left(t, before) && client.Wait(ctx, time.Millisecond) == nil { //nolint:revive // it waits
+			for p.running() && !c.left(t, before) && client.Wait(ctx, time.Millisecond) == nil {
 			}
 			_ = client.Wait(ctx, time.Duration(chance.IntN(40))*time.Millisecond)
 			p.end(t, syscall.SIGKILL)

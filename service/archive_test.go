@@ -347,7 +347,7 @@ func TestPackBySize(t *testing.T) {
 }
 
 // TestPackInAnotherProcess is the process that TestPack kills.
-func TestPackInAnotherProcess(t *testing.T) {
+func TestPackInAnotherProcess(t *testing.T) { //nolint:paralleltest // it is, where it is a test
 	url := os.Getenv("PACK_DATABASE")
 	if url == "" {
 		t.Parallel()
