@@ -265,6 +265,20 @@ func (b *Bucket) Body(ctx context.Context, posts string, e Entry) ([]byte, error
 	return body, nil
 }
 
+// Empty reports whether there is no object at all.
+func (b *Bucket) Empty(ctx context.Context) (bool, error) {
+	if err := b.present(ctx); err != nil {
+		return false, b.translate(ctx, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.o.Answer, errSlow)
+	defer cancel()
+	_, err := b.blob.List(nil).Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, b.translate(ctx, err)
+}
+
 // Verify reads both objects of a pack whole and decodes every member.
 func (b *Bucket) Verify(ctx context.Context, p Pack) error {
 	if err := b.verify(ctx, p.Posts, p, checkPosts); err != nil {
@@ -275,6 +289,9 @@ func (b *Bucket) Verify(ctx context.Context, p Pack) error {
 
 func (b *Bucket) verify(ctx context.Context, o Object, p Pack, check func(io.Reader, Pack) error) error {
 	in, err := b.Read(ctx, o.Name, 0, -1)
+	if fault.Is(err, fault.NotFound) {
+		return &Damage{o.Name, "it is missing"}
+	}
 	if err != nil {
 		return err
 	}

@@ -319,7 +319,7 @@ type Verification struct {
 
 // VerifyArchive reads the packs of [since, until) whole and compares them with what was put there. It
 // records which are damaged, and which are whole again, and tells progress after each. It fails
-// when the store cannot be used, which is no damage.
+// when the store cannot be used, or has nothing at all, as a disk that is not mounted: neither is damage.
 func (s *Service) VerifyArchive(ctx context.Context, q db.PackQuery, progress func(Verification)) (sum Verification, err error) {
 	if s.settings.Archive == nil {
 		return sum, fault.New(fault.Invalid, "There is no archive.")
@@ -331,6 +331,13 @@ func (s *Service) VerifyArchive(ctx context.Context, q db.PackQuery, progress fu
 			return sum, err
 		}
 		for _, pack := range packs {
+			if sum.Packs == 0 {
+				if empty, err := s.settings.Archive.Empty(ctx); err != nil {
+					return sum, err
+				} else if empty {
+					return sum, fault.New(fault.Unavailable, "The archive is empty, and should not be. See whether ARCHIVE_URL is right and its disk is mounted.")
+				}
+			}
 			if err := s.verifyPack(ctx, pack, &sum); err != nil {
 				return sum, err
 			}
@@ -350,9 +357,6 @@ func (s *Service) verifyPack(ctx context.Context, pack db.Pack, sum *Verificatio
 	}
 	err = s.settings.Archive.Verify(ctx, archive.Pack{Posts: pack.Posts, Lines: pack.Lines, Entries: entries})
 	var damage *archive.Damage
-	if fault.Is(err, fault.NotFound) {
-		err = &archive.Damage{Object: pack.Name, Problem: "it is missing"}
-	}
 	sum.Packs++
 	sum.Bytes += pack.Posts.Size + pack.Lines.Size
 	sum.Problems = nil
