@@ -41,7 +41,7 @@ func TestArchiveCommands(t *testing.T) { //nolint:tparallel // one after the oth
 	verify := func(c archiveVerify) command {
 		return func(out, progress *strings.Builder) error { return c.run(ctx, h.s, out, progress) }
 	}
-	for _, c := range []struct {
+	for _, c := range []struct { //nolint:paralleltest // one after the other
 		name               string
 		before             func()
 		run                command
@@ -67,7 +67,7 @@ func TestArchiveCommands(t *testing.T) { //nolint:tparallel // one after the oth
 			"0 packs: 0 damaged, 0 whole again.\n", "", "UNAVAILABLE: The archive is empty",
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) { //nolint:paralleltest // one after the other
+		t.Run(c.name, func(t *testing.T) {
 			if c.before != nil {
 				c.before()
 			}
