@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
 	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/db"
+	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/service"
 )
 
@@ -17,7 +20,7 @@ type archiveCommand struct {
 	CollectorID int    `name:"collector-id" env:"COLLECTOR_ID" default:"1" help:"Number of this server's database in the names of archived files."`
 
 	Verify archiveVerify `cmd:"" help:"Read the archive back and compare it with what was put there. Damage is recorded, and so is its repair."`
-	Pack   archivePack   `cmd:"" help:"Archive now what the next look at minute ten would."`
+	Pack   archivePack   `cmd:"" help:"Archive what the server would at the next minute ten: all bodies of hours that are over for five minutes. A server may run beside it."`
 }
 
 type (
@@ -26,40 +29,76 @@ type (
 		Until time.Time `format:"2006-01-02" help:"Before this day."`
 		Quiet bool      `short:"q" help:"Say nothing but what is damaged, and the outcome."`
 	}
-	archivePack struct{}
+	archivePack struct {
+		Now   bool `help:"Hours that are not over too. Their later bodies get packs of their own."`
+		Quiet bool `short:"q" help:"Say nothing but the outcome."`
+	}
 )
 
 // Run fails when anything is damaged, or cannot be read.
 func (c *archiveVerify) Run(ctx context.Context, all *cli) error {
-	return all.Archive.with(ctx, func(s *service.Service) error {
-		var q db.PackQuery
-		if !c.Since.IsZero() {
-			q.Since = &c.Since
-		}
-		if !c.Until.IsZero() {
-			q.Until = &c.Until
-		}
-		sum, err := s.VerifyArchive(ctx, q, func(v service.Verification) {
-			if !c.Quiet {
-				fmt.Fprintf(os.Stderr, "\r%d packs, %d MB read, %d damaged", v.Packs, v.Bytes/1e6, v.Damaged)
-			}
-			for _, p := range v.Problems {
-				fmt.Fprintf(os.Stderr, "\n%s\n", p)
-			}
-		})
-		if !c.Quiet {
-			fmt.Fprintln(os.Stderr)
-		}
-		fmt.Printf("%d packs: %d damaged, %d whole again.\n", sum.Packs, sum.Damaged, sum.Repaired)
-		if err == nil && sum.Damaged > 0 {
-			err = fmt.Errorf("%d packs are damaged: put their files back from a copy, and verify again", sum.Damaged)
-		}
-		return err
-	})
+	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout, os.Stderr) })
 }
 
+func (c *archiveVerify) run(ctx context.Context, s *service.Service, out, progress io.Writer) error {
+	if c.Quiet {
+		progress = io.Discard
+	}
+	var q db.PackQuery
+	if !c.Since.IsZero() {
+		q.Since = &c.Since
+	}
+	if !c.Until.IsZero() {
+		q.Until = &c.Until
+	}
+	sum, err := s.VerifyArchive(ctx, q, func(v service.Verification) {
+		fmt.Fprintf(progress, "\r%s, %.1f MB read, %d damaged", packs(v.Packs), float64(v.Bytes)/1e6, v.Damaged)
+		for _, p := range v.Problems {
+			fmt.Fprintln(progress)
+			fmt.Fprintln(out, p)
+		}
+	})
+	if sum.Packs > 0 {
+		fmt.Fprintln(progress)
+	}
+	fmt.Fprintf(out, "%s: %d damaged, %d whole again.\n", packs(sum.Packs), sum.Damaged, sum.Repaired)
+	if err == nil && sum.Damaged > 0 {
+		err = errors.New("the archive is damaged: put these files back from a copy, and verify again")
+	}
+	return err
+}
+
+// Run fails when a body that is due cannot be archived.
 func (c *archivePack) Run(ctx context.Context, all *cli) error {
-	return all.Archive.with(ctx, func(s *service.Service) error { return s.Pack(ctx) })
+	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout, os.Stderr) })
+}
+
+func (c *archivePack) run(ctx context.Context, s *service.Service, out, progress io.Writer) error {
+	if c.Quiet {
+		progress = io.Discard
+	}
+	sum, err := s.PackBeside(ctx, c.Now, func(p service.Packing) {
+		fmt.Fprintf(progress, "\r%s, %s archived, %s left", packs(p.Packs), bodies(p.Bodies), bodies(p.Waiting))
+	})
+	if sum.Packs > 0 {
+		fmt.Fprintln(progress)
+	}
+	fmt.Fprintf(out, "%s in %s archived; %s left for later.\n", bodies(sum.Bodies), packs(sum.Packs), bodies(sum.Waiting))
+	if fault.Is(err, fault.Unavailable) {
+		err = fmt.Errorf("%w (%s)", err, archive.Advice(err))
+	}
+	return err
+}
+
+func packs(n int) string { return count(n, "pack", "packs") }
+
+func bodies(n int) string { return count(n, "body", "bodies") }
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }
 
 // with runs do on the archive and the database of a server that may run.

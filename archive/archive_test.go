@@ -273,7 +273,7 @@ func TestPosts(t *testing.T) {
 		t.Parallel()
 		for _, cut := range []int{0, 1, 100, len(tarball) / 2, len(tarball) - 60} {
 			var last error
-			for _, last = range archive.Posts(ctx, bytes.NewReader(tarball[:cut])) { //nolint:revive // the last error counts
+			for _, last = range archive.Posts(ctx, bytes.NewReader(tarball[:cut])) {
 			}
 			if last == nil && cut < len(tarball)-60 {
 				t.Errorf("cut at %d it seems whole", cut)
@@ -281,7 +281,7 @@ func TestPosts(t *testing.T) {
 		}
 		for _, cut := range []int{0, 5, len(jsonl) - 3} {
 			var last error
-			for _, last = range archive.Lines(ctx, bytes.NewReader(jsonl[:cut])) { //nolint:revive // the last error counts
+			for _, last = range archive.Lines(ctx, bytes.NewReader(jsonl[:cut])) {
 			}
 			if last == nil {
 				t.Errorf("lines cut at %d seem whole", cut)
@@ -311,7 +311,7 @@ func TestPosts(t *testing.T) {
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		var last error
-		for _, last = range archive.Posts(ended, bytes.NewReader(tarball)) { //nolint:revive // the last error counts
+		for _, last = range archive.Posts(ended, bytes.NewReader(tarball)) {
 		}
 		if !errors.Is(last, context.Canceled) {
 			t.Error(last)
@@ -341,14 +341,44 @@ func put(b *archive.Bucket, name string, data []byte) error {
 	return u.Commit()
 }
 
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := open(t, archive.FolderURL(dir), patience)
+	inDir := filepath.Join(dir, "a")
+	if err := os.Mkdir(inDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x.tar.gz.18ea6070494d187e.tmp", "x.tar.gz.2.tmp", "x.tar.gz2.3.tmp", "y.tar.gz.4.tmp", "x.tar.gz.keep"} {
+		if err := os.WriteFile(filepath.Join(inDir, name), []byte("torn"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put(b, "a/x.tar.gz", []byte("whole")); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(inDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range left {
+		names = append(names, f.Name())
+	}
+	want := []string{"x.tar.gz", "x.tar.gz.keep", "x.tar.gz2.3.tmp", "y.tar.gz.4.tmp"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("what killed attempts at this object left is gone, and nothing else (-want +got):\n%s", diff)
+	}
+}
+
 // TestBucket holds every store to the same.
 func TestBucket(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func(testing.TB) string{
-		"a folder":         func(tb testing.TB) string { return archive.FolderURL(filepath.Join(tb.TempDir(), "new")) },
+		"a folder":         func(tb testing.TB) string { tb.Helper(); return archive.FolderURL(filepath.Join(tb.TempDir(), "new")) },
 		"memory":           func(testing.TB) string { return "mem://" },
-		"a fake S3":        func(tb testing.TB) string { return archivetest.StartFake(tb).URL },
-		"a real S3 server": func(tb testing.TB) string { return archivetest.StartGateway(tb).URL },
+		"a fake S3":        func(tb testing.TB) string { tb.Helper(); return archivetest.StartFake(tb).URL },
+		"a real S3 server": func(tb testing.TB) string { tb.Helper(); return archivetest.StartGateway(tb).URL },
 	}
 	p, tarball, jsonl := pack(t, some)
 	for name, address := range stores {
@@ -420,10 +450,11 @@ func TestBucket(t *testing.T) {
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	p, tarball, jsonl := pack(t, some)
-	b := open(t, "mem://", patience)
 	damaged := func(err error) bool { return errors.As(err, new(*archive.Damage)) }
 
 	t.Run("one bit anywhere is found, and that body is not served", func(t *testing.T) {
+		t.Parallel()
+		b := open(t, "mem://", patience)
 		for at := 0; at < len(tarball); at += 7 {
 			bad := bytes.Clone(tarball)
 			bad[at] ^= 4
@@ -443,6 +474,8 @@ func TestDamage(t *testing.T) {
 	})
 
 	t.Run("lines and lengths count too", func(t *testing.T) {
+		t.Parallel()
+		b := open(t, "mem://", patience)
 		bad := bytes.Clone(jsonl)
 		bad[len(bad)/2] ^= 1
 		for _, c := range [][2][]byte{{tarball, bad}, {tarball, jsonl[:len(jsonl)-1]}, {tarball[:len(tarball)-1], jsonl}, {append(bytes.Clone(tarball), 0), jsonl}, {nil, jsonl}} {

@@ -118,20 +118,24 @@ func contentType(name string) string {
 	return "application/x-ndjson+gzip"
 }
 
-// Create begins to write an object, in whose place there may be one.
+// Create begins to write an object, in whose place there may be one, or the remains of an attempt that was
+// cut off. Nobody else may be writing it.
 func (b *Bucket) Create(ctx context.Context, name string) (*Upload, error) {
 	if err := b.present(ctx); err != nil {
+		return nil, b.translate(ctx, err)
+	}
+	if err := b.clear(name); err != nil {
 		return nil, b.translate(ctx, err)
 	}
 	u := &Upload{b: b, name: name, watch: newWatch(ctx, b.o.Stall)}
 	defer u.watch.step()()
 	var err error
 	// Two parts of an upload wait in memory.
-	u.out, err = b.blob.NewWriter(u.watch.ctx, name, &blob.WriterOptions{
+	u.out, err = b.blob.NewWriter(u.watch.ctx, name, &blob.WriterOptions{ //nolint:contextcheck // it comes from ctx
 		ContentType: contentType(name), DisableContentTypeDetection: true, BufferSize: 5 << 20, MaxConcurrency: 1,
 	})
 	if err != nil {
-		err = b.translate(u.watch.ctx, err)
+		err = b.translate(u.watch.ctx, err) //nolint:contextcheck // it comes from ctx
 		u.watch.cancel(nil)
 		return nil, err
 	}
@@ -167,6 +171,25 @@ func (u *Upload) Abort() {
 	}
 }
 
+// clear removes what the driver calls an unfinished object, as a process leaves it that is killed. Stores of
+// other kinds have rules for this.
+func (b *Bucket) clear(name string) error {
+	if b.dir == "" {
+		return nil
+	}
+	dir, base := filepath.Split(filepath.Join(b.dir, filepath.FromSlash(name)))
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), base+".") && strings.HasSuffix(f.Name(), ".tmp") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
+		}
+	}
+	return err
+}
+
 // sync makes a file, and the names that lead to it, survive a loss of power, which the driver does not.
 func (b *Bucket) sync(name string) error {
 	for ; ; name = path.Dir(name) {
@@ -198,8 +221,8 @@ func (b *Bucket) Read(ctx context.Context, name string, offset, n int64) (io.Rea
 	d := &download{b: b, watch: newWatch(ctx, b.o.Stall)}
 	defer d.watch.step()()
 	var err error
-	if d.in, err = b.blob.NewRangeReader(d.watch.ctx, name, offset, n, nil); err != nil {
-		err = b.translate(d.watch.ctx, err)
+	if d.in, err = b.blob.NewRangeReader(d.watch.ctx, name, offset, n, nil); err != nil { //nolint:contextcheck // it comes from ctx
+		err = b.translate(d.watch.ctx, err) //nolint:contextcheck // it comes from ctx
 		d.watch.cancel(nil)
 		return nil, err
 	}
@@ -242,6 +265,20 @@ func (b *Bucket) Body(ctx context.Context, posts string, e Entry) ([]byte, error
 	return body, nil
 }
 
+// Empty reports whether there is no object at all.
+func (b *Bucket) Empty(ctx context.Context) (bool, error) {
+	if err := b.present(ctx); err != nil {
+		return false, b.translate(ctx, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.o.Answer, errSlow)
+	defer cancel()
+	_, err := b.blob.List(nil).Next(ctx)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, b.translate(ctx, err)
+}
+
 // Verify reads both objects of a pack whole and decodes every member.
 func (b *Bucket) Verify(ctx context.Context, p Pack) error {
 	if err := b.verify(ctx, p.Posts, p, checkPosts); err != nil {
@@ -252,6 +289,9 @@ func (b *Bucket) Verify(ctx context.Context, p Pack) error {
 
 func (b *Bucket) verify(ctx context.Context, o Object, p Pack, check func(io.Reader, Pack) error) error {
 	in, err := b.Read(ctx, o.Name, 0, -1)
+	if fault.Is(err, fault.NotFound) {
+		return &Damage{o.Name, "it is missing"}
+	}
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,11 @@ func NewID(receivedAt time.Time, c country.Code, testName string, body []byte) I
 		strings.Map(idLetter, testName) + "_" + hex.EncodeToString(sum[:8]))
 }
 
+// At is the ID of the same body, had it been received at another time.
+func (id ID) At(receivedAt time.Time) ID {
+	return ID(receivedAt.UTC().Truncate(time.Microsecond).Format(idTime)) + id[len(idTime):]
+}
+
 // Split returns the receive time and country in the ID. It is false for anything NewID
 // cannot have made, such as the peer's ids of before 2020 ("0120200303…").
 func (id ID) Split() (receivedAt time.Time, c country.Code, ok bool) {

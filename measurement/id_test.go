@@ -34,6 +34,9 @@ func TestNewID(t *testing.T) {
 			if got != want {
 				t.Errorf("NewID = %s, want %s", got, want)
 			}
+			if later := at.Add(time.Hour); got.At(later) != measurement.NewID(later, c.country, c.test, []byte("abc")) {
+				t.Errorf("an hour later it is %s", got.At(later))
+			}
 		})
 	}
 }

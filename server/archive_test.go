@@ -18,7 +18,7 @@ import (
 	"github.com/openvantage/vantage/server"
 )
 
-func TestArchive(t *testing.T) {
+func TestArchive(t *testing.T) { //nolint:tparallel // what comes last damages what is read before
 	t.Parallel()
 	dir := t.TempDir()
 	a := start(t, func(c *server.Config) { c.ArchiveURL = archive.FolderURL(dir) })
@@ -76,7 +76,7 @@ func TestArchive(t *testing.T) {
 	}
 
 	name := filepath.Join(dir, fmt.Sprint(files["posts"]["name"]))
-	t.Run("what is in the store and in no pack is not there", func(t *testing.T) {
+	t.Run("what is in the store and in no pack is not there", func(t *testing.T) { //nolint:paralleltest // in this order
 		orphan := strings.Replace(name, "n1.0", "n1.1", 1)
 		if err := os.WriteFile(orphan, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func TestArchive(t *testing.T) {
 		}
 	})
 
-	t.Run("a damaged file is not served, as soon as somebody noticed", func(t *testing.T) {
+	t.Run("a damaged file is not served, as soon as somebody noticed", func(t *testing.T) { //nolint:paralleltest // in this order
 		whole, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestArchive(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Whoever notices first is cut off before the end.
-		first, err := a.http.Get(a.URL() + fmt.Sprint(files["posts"]["url"])) //nolint:noctx // it ends with the server
+		first, err := a.http.Get(a.URL() + fmt.Sprint(files["posts"]["url"]))
 		if err == nil {
 			b, err := io.ReadAll(first.Body)
 			if err == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -27,38 +28,77 @@ const (
 
 // Pack archives all bodies of the hours that are over, and piles that are large. The database is as it
 // was, and every body is where it was, when it fails: with UNAVAILABLE when the store cannot be used.
-func (s *Service) Pack(ctx context.Context) error { return s.pack(ctx, packAfter, 0) }
+func (s *Service) Pack(ctx context.Context) error {
+	_, err := s.pack(ctx, look{after: packAfter, length: packFor})
+	return err
+}
 
 // PackLarge archives piles that are large, and what Pack did not manage.
-func (s *Service) PackLarge(ctx context.Context) error { return s.pack(ctx, packMissed, packMissing) }
+func (s *Service) PackLarge(ctx context.Context) error {
+	_, err := s.pack(ctx, look{after: packMissed, within: packMissing, length: packFor})
+	return err
+}
 
-// pack takes the hours that are over for after, unless it is for more than within, where that is set.
-func (s *Service) pack(ctx context.Context, after, within time.Duration) error {
+// PackBeside is Pack for who waits for it, however long it takes; with now it archives hours too that are
+// not over, whose later bodies get packs of their own. It tells of each pack.
+func (s *Service) PackBeside(ctx context.Context, now bool, each func(Packing)) (Packing, error) {
+	l := look{after: packAfter, each: each}
+	if now {
+		l.after = math.MinInt64
+	}
+	return s.pack(ctx, l)
+}
+
+// A Packing is what became of the spool.
+type Packing struct {
+	Packs, Bodies int   // archived
+	Waiting       int   // bodies that are left
+	Bytes         int64 // that these are in the spool
+}
+
+// A look takes the hours that are over for after, unless it is for more than within, where that is set.
+// After length no pack is begun, where that is set.
+type look struct {
+	after, within, length time.Duration
+	each                  func(Packing)
+}
+
+func (l look) due(over time.Duration) bool {
+	return over >= l.after && (l.within == 0 || over < l.within)
+}
+
+func (s *Service) pack(ctx context.Context, l look) (sum Packing, err error) {
 	if s.settings.Archive == nil {
-		return nil
+		return sum, nil
 	}
 	piles, err := s.db.SpooledPiles(ctx)
 	if err != nil {
-		return err
+		return sum, err
 	}
-	var waiting int64
 	for _, p := range piles {
-		waiting += p.Bytes
+		sum.Waiting += p.Bodies
+		sum.Bytes += p.Bytes
 	}
 	now, began := s.db.Now(), time.Now()
 	var failed error
 	for _, p := range piles {
-		over := now.Sub(p.Hour.Add(time.Hour))
-		due := over >= after && (within == 0 || over < within)
+		due := l.due(now.Sub(p.Hour.Add(time.Hour)))
 		if !due && p.Bytes < archive.PackBytes {
 			continue
 		}
-		if time.Since(began) > packFor {
-			s.log.Info("the archive goes on with the next look", "waitingBytes", waiting)
+		if l.length > 0 && time.Since(began) > l.length {
+			s.log.Info("the archive goes on with the next look", "waitingBytes", sum.Bytes)
 			break
 		}
-		n, err := s.packPile(ctx, p, due)
-		waiting -= n
+		err := s.packPile(ctx, p, due, func(bodies int, bytes int64) {
+			sum.Packs++
+			sum.Bodies += bodies
+			sum.Waiting -= bodies
+			sum.Bytes -= bytes
+			if l.each != nil {
+				l.each(sum)
+			}
+		})
 		if err != nil {
 			s.meter.Packed("FAILED")
 			if ctx.Err() == nil {
@@ -71,63 +111,63 @@ func (s *Service) pack(ctx context.Context, after, within time.Duration) error {
 			}
 		}
 	}
-	s.meter.Spooled(waiting)
-	return failed
+	s.meter.Spooled(sum.Bytes)
+	return sum, failed
 }
 
-// packPile makes packs of a pile, of all of it or only while there are full ones in it, and returns how
-// many bytes left the spool.
-func (s *Service) packPile(ctx context.Context, pile db.SpooledPile, all bool) (done int64, err error) {
+// packPile makes packs of a pile, of all of it or only while there are full ones in it, and tells of
+// each how many bodies, and bytes of the spool, it took.
+func (s *Service) packPile(ctx context.Context, pile db.SpooledPile, all bool, each func(bodies int, bytes int64)) error {
 	ctx, unlock, ok, err := s.db.LockPile(ctx, pile.Pile)
 	if err != nil || !ok { // another process is at it
-		return 0, err
+		return err
 	}
 	defer unlock()
 	for pile.Bytes > 0 && (all || pile.Bytes >= archive.PackBytes) {
-		n, err := s.packOnce(ctx, pile.Pile)
+		bodies, n, err := s.packOnce(ctx, pile.Pile)
 		if err != nil {
-			return done, cmp.Or(context.Cause(ctx), err)
+			return cmp.Or(context.Cause(ctx), err)
 		}
-		if n == 0 {
+		if bodies == 0 {
 			break // others were there between the look and the lock
 		}
-		done += n
+		each(bodies, n)
 		pile.Bytes -= n
 	}
-	return done, nil
+	return nil
 }
 
 // packOnce makes one pack. Until its last step the spool has every body; after it, the pack. What a
 // crash leaves in the store has the name of the next attempt.
-func (s *Service) packOnce(ctx context.Context, pile archive.Pile) (bytes int64, err error) {
+func (s *Service) packOnce(ctx context.Context, pile archive.Pile) (bodies int, bytes int64, err error) {
 	began := time.Now()
 	waiting, err := s.db.SpooledBodies(ctx, pile, archive.PackBodies)
 	if err != nil || len(waiting) == 0 {
-		return 0, err
+		return 0, 0, err
 	}
 	sequence, err := s.db.NextPack(ctx, pile, s.settings.Collector)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := s.at("chosen"); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	name := pile.Name(s.settings.Collector, sequence)
 	pack, bytes, err := s.upload(ctx, pile, name, waiting)
 	if err != nil || len(pack.Entries) == 0 {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := s.at("written"); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := s.settings.Archive.Verify(ctx, pack); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := s.at("verified"); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := s.db.MakePartitionsFor(ctx, pile.Hour); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	err = s.db.Write(ctx, func(tx *db.Tx) error {
 		return tx.InsertPack(ctx, db.Pack{
@@ -135,11 +175,11 @@ func (s *Service) packOnce(ctx context.Context, pile archive.Pile) (bytes int64,
 		}, pack.Entries)
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	s.meter.Packed("OK")
 	s.log.Info("bodies archived", "pack", name, "bodies", len(pack.Entries), "bytes", pack.Posts.Size, "took", time.Since(began).Round(time.Millisecond))
-	return bytes, s.at("committed")
+	return len(pack.Entries), bytes, s.at("committed")
 }
 
 // upload writes both objects of a pack with as many of the bodies as fit into it.
@@ -279,7 +319,7 @@ type Verification struct {
 
 // VerifyArchive reads the packs of [since, until) whole and compares them with what was put there. It
 // records which are damaged, and which are whole again, and tells progress after each. It fails
-// when the store cannot be used, which is no damage.
+// when the store cannot be used, or has nothing at all, as a disk that is not mounted: neither is damage.
 func (s *Service) VerifyArchive(ctx context.Context, q db.PackQuery, progress func(Verification)) (sum Verification, err error) {
 	if s.settings.Archive == nil {
 		return sum, fault.New(fault.Invalid, "There is no archive.")
@@ -291,6 +331,13 @@ func (s *Service) VerifyArchive(ctx context.Context, q db.PackQuery, progress fu
 			return sum, err
 		}
 		for _, pack := range packs {
+			if sum.Packs == 0 {
+				if empty, err := s.settings.Archive.Empty(ctx); err != nil {
+					return sum, err
+				} else if empty {
+					return sum, fault.New(fault.Unavailable, "The archive is empty, and should not be. See whether ARCHIVE_URL is right and its disk is mounted.")
+				}
+			}
 			if err := s.verifyPack(ctx, pack, &sum); err != nil {
 				return sum, err
 			}
@@ -310,9 +357,6 @@ func (s *Service) verifyPack(ctx context.Context, pack db.Pack, sum *Verificatio
 	}
 	err = s.settings.Archive.Verify(ctx, archive.Pack{Posts: pack.Posts, Lines: pack.Lines, Entries: entries})
 	var damage *archive.Damage
-	if fault.Is(err, fault.NotFound) {
-		err = &archive.Damage{Object: pack.Name, Problem: "it is missing"}
-	}
 	sum.Packs++
 	sum.Bytes += pack.Posts.Size + pack.Lines.Size
 	sum.Problems = nil

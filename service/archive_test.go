@@ -3,9 +3,12 @@ package service
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,8 +16,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/archive"
@@ -170,7 +176,7 @@ func TestPack(t *testing.T) {
 		w.wait(2 * time.Hour)
 		var over atomic.Bool
 		var readers sync.WaitGroup
-		var reads atomic.Int64
+		reads := make(chan struct{})
 		for range 2 {
 			readers.Go(func() {
 				for last := false; !last; {
@@ -179,15 +185,18 @@ func TestPack(t *testing.T) {
 						if got, err := s.Body(ctx, uid); err != nil || !bytes.Equal(got, want) {
 							t.Errorf("%s: %v", uid, err)
 						}
-						reads.Add(1)
+						select {
+						case reads <- struct{}{}:
+						default:
+						}
 					}
 				}
 			})
 		}
 		// At each step readers get through everything before the next.
 		s.packing = func(string) error {
-			for from := reads.Load(); reads.Load() < from+int64(len(all)); {
-				time.Sleep(time.Millisecond) //nolint:forbidigo // the readers' pace, not a guess
+			for range all {
+				<-reads
 			}
 			return nil
 		}
@@ -246,8 +255,99 @@ func TestPack(t *testing.T) {
 	})
 }
 
+func TestPackBySize(t *testing.T) {
+	t.Parallel()
+
+	// large are bodies of 3 MB that do not compress.
+	large := func(w *world, s *Service, n int) map[measurement.ID][]byte {
+		w.t.Helper()
+		all := map[measurement.ID][]byte{}
+		random := rand.New(rand.NewPCG(1, uint64(w.clock().UnixNano())))
+		for i := range n {
+			fill := make([]byte, 0, 2_250_000)
+			for len(fill) < cap(fill) {
+				fill = binary.LittleEndian.AppendUint64(fill, random.Uint64())
+			}
+			b := fmt.Appendf(nil, `{"report_id": "r%d", "probe_cc": "IR", "probe_asn": "AS3320", "test_name": "web_connectivity", "test_keys": {"fill": %q}}`,
+				i, base64.StdEncoding.EncodeToString(fill))
+			got, err := s.Submit(ctx, access.Anyone, "", Submission{Body: b})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			all[got.UID] = b
+		}
+		return all
+	}
+
+	t.Run("a pile that is large is packed before its hour is over, as far as it fills packs", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s := w.archivist(folder(t))
+		all := large(w, s, 6) // 18 MB
+		if err := s.PackLarge(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.holds(s, all, 0)
+		w.wait(time.Minute)
+		for uid, b := range large(w, s, 10) { // 48 MB
+			all[uid] = b
+		}
+		if err := s.PackLarge(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.count("select count(*) from pack where posts_size between 20000000 and 23000000"); n != 2 {
+			t.Errorf("there are %d full packs", n)
+		}
+		w.holds(s, all, 14)
+		w.wait(2 * time.Hour)
+		if err := s.Pack(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.holds(s, all, 16)
+		sum, err := s.VerifyArchive(ctx, db.PackQuery{}, func(Verification) {})
+		if err != nil || sum.Packs != 3 || sum.Damaged != 0 || w.count("select max(sequence) from pack") != 2 {
+			t.Errorf("%+v %v", sum, err)
+		}
+	})
+
+	t.Run("a pile of more bodies than a pack has becomes several", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s := w.archivist(folder(t))
+		const n = archive.PackBodies + 5
+		w.sql(`insert into body select at, 'IR', to_char(at at time zone 'UTC', 'YYYYMMDDHH24MISS.US') || '_IR_ndt_0123456789abcdef', $1
+			from (select timestamptz '2026-03-01T00:10:00Z' + i * interval '1 millisecond' as at from generate_series(1, $2) i) x`, db.Compress([]byte("{}")), n)
+		w.wait(2 * time.Hour)
+		var told []Packing
+		sum, err := s.PackBeside(ctx, false, func(p Packing) { told = append(told, p) })
+		if diff := cmp.Diff(Packing{Packs: 2, Bodies: n}, sum); diff != "" || err != nil || len(told) != 2 || told[0].Bodies != archive.PackBodies || told[0].Waiting != 5 {
+			t.Errorf("%v %v %v", diff, told, err)
+		}
+		if w.count("select count(*) from packed_body") != n || w.count("select count(*) from body") != 0 {
+			t.Error("bodies are missing")
+		}
+	})
+
+	t.Run("who asks for it gets the present hour packed", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s := w.archivist(folder(t))
+		all := w.bodies(s, 4)
+		for _, c := range []struct {
+			now    bool
+			packed int
+		}{{false, 0}, {true, 5}} {
+			sum, err := s.PackBeside(ctx, c.now, nil)
+			if err != nil || sum.Bodies != c.packed || sum.Waiting != 5-c.packed {
+				t.Errorf("%+v %v", sum, err)
+			}
+			w.holds(s, all, c.packed)
+		}
+	})
+}
+
 // TestPackInAnotherProcess is the process that TestPack kills.
-func TestPackInAnotherProcess(t *testing.T) {
+func TestPackInAnotherProcess(t *testing.T) { //nolint:paralleltest // it is, where it is a test
 	url := os.Getenv("PACK_DATABASE")
 	if url == "" {
 		t.Parallel()
@@ -335,6 +435,80 @@ func TestPackInTrouble(t *testing.T) {
 			}
 			break
 		}
+	})
+
+	t.Run("a disk that is full", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		dir := t.TempDir()
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+			t.Skipf("Only root can mount a small disk here: %v. That a store is full is tested above, too.", err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+		trouble(t, w.archivist(archive.FolderURL(dir)), w, "make room", func() {}, func() {
+			if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=1m"); err != nil {
+				t.Fatal(err)
+			}
+		})
+		torn, err := filepath.Glob(filepath.Join(dir, "raw/*/*/*/*/*.tmp"))
+		if err != nil || len(torn) > 0 {
+			t.Errorf("%v was left, %v", torn, err)
+		}
+	})
+
+	t.Run("a store that is gone for an hour, while bodies come and are read", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		f := archivetest.StartFake(t)
+		s := w.archivist(f.URL)
+		all := w.bodies(s, 6)
+		w.wait(time.Hour)
+		f.Trouble(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) }) // not tried again by the driver
+		for minute := range 70 {
+			look := s.PackLarge
+			if w.clock().Minute() == 10 {
+				look = s.Pack
+			}
+			err := look(ctx)
+			if due := minute == 10 || minute >= 20; due != fault.Is(err, fault.Unavailable) || !due && err != nil {
+				t.Fatalf("at minute %d: %v", minute, err)
+			}
+			if minute%30 == 0 {
+				for uid, b := range w.bodies(s, 3) {
+					all[uid] = b
+				}
+				w.holds(s, all, 0)
+			}
+			w.wait(time.Minute)
+		}
+		f.Trouble(nil)
+		w.wait(20 * time.Minute)
+		if err := s.PackLarge(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.holds(s, all, len(all)-4) // the last hour is not over for long enough
+		w.wait(time.Hour)
+		if err := s.PackLarge(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.holds(s, all, len(all))
+	})
+
+	t.Run("a store that is slow and answers", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		f := archivetest.StartFake(t)
+		s := w.archivist(f.URL)
+		all := w.bodies(s, 6)
+		w.wait(2 * time.Hour)
+		f.Trouble(func(rw http.ResponseWriter, r *http.Request) {
+			<-time.After(100 * time.Millisecond)
+			f.Store(rw, r)
+		})
+		if err := s.Pack(ctx); err != nil {
+			t.Fatal(err)
+		}
+		w.holds(s, all, len(all))
 	})
 
 	t.Run("a store that stalls", func(t *testing.T) {

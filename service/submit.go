@@ -280,14 +280,26 @@ func (s *Service) takeSubmissions(ctx context.Context, batch []*submission) {
 	for _, item := range batch {
 		if err != nil {
 			item.err = err
-			if len(batch) > 1 && !fault.Is(err, fault.Unavailable) {
-				if e := s.writeSubmissions(ctx, []*submission{item}); e != nil {
-					item.err = e
-				}
+			if !fault.Is(err, fault.Unavailable) {
+				item.err = s.takeAlone(ctx, item)
 			}
 		}
 		close(item.ready)
 	}
+}
+
+// takeAlone fails with what is wrong with this submission; nil says that it has its outcome.
+func (s *Service) takeAlone(ctx context.Context, item *submission) error {
+	err := s.writeSubmissions(ctx, []*submission{item})
+	if fault.Is(err, fault.Conflict) { // two senders had the same body at the same microsecond: one was later
+		item.row.ReceivedAt = item.row.ReceivedAt.Add(time.Microsecond)
+		item.row.UID = item.row.UID.At(item.row.ReceivedAt)
+		err = s.writeSubmissions(ctx, []*submission{item})
+	}
+	if err == nil {
+		err = item.err
+	}
+	return err
 }
 
 func (s *Service) writeSubmissions(ctx context.Context, batch []*submission) error {

@@ -179,6 +179,32 @@ func TestSubmit(t *testing.T) {
 		}
 	})
 
+	t.Run("the same body from two senders at the same microsecond is two, and neither spoils what is beside it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s := w.process()
+		p := w.register(s, "DE", 3320)
+		uids := map[measurement.ID]int{}
+		for again := range 2 {
+			for _, who := range []access.Principal{self(p), access.Anyone} {
+				for _, d := range s.SubmitAll(ctx, who, []string{"", ""}, []Submission{{Body: body(1)}, {Body: body(2)}}) {
+					if d.Err != nil || d.Duplicate != (again == 1) {
+						t.Error(d)
+					}
+					uids[d.UID]++
+				}
+			}
+		}
+		for uid, n := range uids {
+			if got, err := s.Body(ctx, uid); n != 2 || err != nil || !bytes.Equal(got, body(1)) && !bytes.Equal(got, body(2)) {
+				t.Errorf("%s was answered %d times, %v", uid, n, err)
+			}
+		}
+		if n := w.rows(); len(uids) != 4 || n["measurement"] != 4 || n["body"] != 4 || n["submission"] != 4 {
+			t.Errorf("%v, and stored are %v", uids, n)
+		}
+	})
+
 	t.Run("what retention has dropped is accepted anew", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

@@ -55,6 +55,7 @@ var parts = []struct {
 }{
 	{"heartbeats", (*bench).heartbeats},
 	{"ingest", (*bench).ingest},
+	{"archive", (*bench).archive},
 	{"delivery", (*bench).delivery},
 	{"resume", (*bench).resume},
 	{"memory", (*bench).memory},
