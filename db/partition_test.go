@@ -28,7 +28,7 @@ func TestMakePartitions(t *testing.T) {
 		url := dbtest.New(t)
 		d := connect(t, url)
 		at := time.Date(2026, 12, 30, 23, 59, 59, 0, time.UTC)
-		if n, err := d.MakePartitions(t.Context(), at); n != 26 || err != nil {
+		if n, err := d.MakePartitions(t.Context(), at); n != 28 || err != nil {
 			t.Fatalf("%d were made: %v", n, err)
 		}
 		want := []string{
@@ -38,7 +38,7 @@ func TestMakePartitions(t *testing.T) {
 			"measurement_20261201", "measurement_20270101", "measurement_rollup_20261201", "measurement_rollup_20270101",
 			"packed_body_20261201", "packed_body_20270101",
 			"probe_conduct_20261230", "probe_conduct_20261231", "probe_conduct_20270101", "probe_conduct_20270102",
-			"quality_20261201", "quality_20270101",
+			"quality_20261201", "quality_20270101", "verdict_20261201", "verdict_20270101",
 		}
 		if diff := cmp.Diff(want, query[string](t, raw(t, url), listPartitions)); diff != "" {
 			t.Error(diff)
@@ -74,10 +74,10 @@ func TestMakePartitions(t *testing.T) {
 		}
 		close(begin)
 		all.Wait()
-		if made.Load() != 26 {
+		if made.Load() != 28 {
 			t.Errorf("%d were said to be made", made.Load())
 		}
-		if n := len(query[string](t, raw(t, url), listPartitions)); n != 26+12 {
+		if n := len(query[string](t, raw(t, url), listPartitions)); n != 28+18 {
 			t.Errorf("%d partitions are there", n)
 		}
 	})
@@ -99,7 +99,7 @@ func TestDropPartitions(t *testing.T) {
 	t.Parallel()
 	keepAll := func(limit time.Time) map[string]time.Time {
 		keep := map[string]time.Time{}
-		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "faulty_measurement", "cause_evaluation", "event"} {
+		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "verdict", "faulty_measurement", "cause_evaluation", "event"} {
 			keep[table] = limit
 		}
 		return keep
@@ -135,7 +135,9 @@ func TestDropPartitions(t *testing.T) {
 	t.Run("bodies that are not archived stay, and go once they are", func(t *testing.T) {
 		t.Parallel()
 		d, url := open(t)
-		write(t, d, func(ctx context.Context, tx *db.Tx) error { return tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE", Data: []byte{0}}) })
+		write(t, d, func(ctx context.Context, tx *db.Tx) error {
+			return tx.InsertBodies(ctx, db.CompressedBody{UID: "x", ReceivedAt: now, Country: "DE", Data: []byte{0}})
+		})
 		later := map[string]time.Time{"body": now.AddDate(1, 0, 0), "measurement": now.AddDate(1, 0, 0)}
 		month := "body_" + now.Format("200601") + "01"
 		dropped, err := d.DropPartitions(t.Context(), later)
@@ -286,7 +288,7 @@ func TestDropPartitions(t *testing.T) {
 		if diff := cmp.Diff(before, got); diff != "" {
 			t.Errorf("not each was dropped once: %s", diff)
 		}
-		if len(left) != 24+11 { // counts outlast what they count
+		if len(left) != 28+2*11 { // counts, and where archived bodies are, outlast measurements
 			t.Errorf("left are %q", left)
 		}
 	})

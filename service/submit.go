@@ -529,6 +529,14 @@ func (s *Service) FindVolumeFaults(ctx context.Context) error {
 }
 
 func scored(r db.Measurement) events.Event {
+	version, _ := strconv.Atoi(r.ScorerVersion)
+	return events.Event{
+		OccurredAt: r.ReceivedAt, Kind: events.MeasurementScored, Subject: "msm_" + string(r.UID), Country: r.Country, ASN: r.ASN,
+		Payload: events.Payload(scoredPayload(r)), RuleID: "SCORER", RuleVersion: version,
+	}
+}
+
+func scoredPayload(r db.Measurement) events.Scored {
 	body := events.Scored{
 		UID: r.UID, ReceivedAt: r.ReceivedAt, TestName: r.TestName, Input: r.Input, Domain: r.Domain, ReportID: r.ReportID,
 		SoftwareVersion: r.SoftwareVersion, OONIRunLinkID: r.OONIRunLinkID, ProbeID: r.ProbeID,
@@ -538,11 +546,7 @@ func scored(r db.Measurement) events.Event {
 	if !r.StartedAt.IsZero() {
 		body.StartedAt = &r.StartedAt
 	}
-	version, _ := strconv.Atoi(r.ScorerVersion)
-	return events.Event{
-		OccurredAt: r.ReceivedAt, Kind: events.MeasurementScored, Subject: "msm_" + string(r.UID), Country: r.Country, ASN: r.ASN,
-		Payload: events.Payload(body), RuleID: "SCORER", RuleVersion: version,
-	}
+	return body
 }
 
 // known leaves out the country that stands for none.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openvantage/vantage/alert"
@@ -105,6 +106,8 @@ func summary(v Viewer, e events.Event, p db.Probe) string {
 		return investigationSummary(e)
 	case events.MeasurementScored:
 		return scoredSummary(e)
+	case events.MeasurementRescored:
+		return rescoredSummary(e)
 	case events.SubmissionDiscarded:
 		var d events.Discarded
 		_ = json.Unmarshal(e.Payload, &d)
@@ -214,16 +217,27 @@ func scoredSummary(e events.Event) string {
 	if m.Input != "" {
 		of += " of " + m.Input
 	}
-	verdict := "shows nothing unusual"
+	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, flagsInWords(m.Anomaly, m.Confirmed, m.Failure))
+}
+
+func rescoredSummary(e events.Event) string {
+	var m events.Rescored
+	_ = json.Unmarshal(e.Payload, &m)
+	s := strings.TrimSuffix(scoredSummary(e), ".")
+	return fmt.Sprintf("%s, as judged again: %s. Before, it %s: %s.", s, m.Outcome,
+		flagsInWords(m.Before.Anomaly, m.Before.Confirmed, m.Before.Failure), m.Before.Outcome)
+}
+
+func flagsInWords(anomaly, confirmed, failure bool) string {
 	switch {
-	case m.Failure:
-		verdict = "failed"
-	case m.Confirmed:
-		verdict = "matched a known block page or blocking address"
-	case m.Anomaly:
-		verdict = "shows an anomaly"
+	case failure:
+		return "failed"
+	case confirmed:
+		return "matched a known block page or blocking address"
+	case anomaly:
+		return "shows an anomaly"
 	}
-	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, verdict)
+	return "shows nothing unusual"
 }
 
 func outageReason(e events.Event) string {

@@ -52,7 +52,8 @@ type Measurement struct {
 	ProbeID   probe.ID               // empty when there is none, or it is not the viewer's to know
 	LoadProbe func() (*Probe, error) // finds the probe of that id
 
-	LoadFaults func() ([]db.Faulty, error)
+	LoadFaults  func() ([]db.Faulty, error)
+	LoadEarlier func() ([]db.Verdict, error)
 }
 
 // IsNode marks an entity.
