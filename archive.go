@@ -11,10 +11,15 @@ import (
 	"github.com/openvantage/vantage/service"
 )
 
-type archiveCommand struct {
+// archiveFlags name an archive and its database, of a server that may run.
+type archiveFlags struct {
 	databaseFlags
 	ArchiveURL  string `name:"archive-url" env:"ARCHIVE_URL" help:"Where bodies are archived. Absent: the directory archive under the data directory."`
 	CollectorID int    `name:"collector-id" env:"COLLECTOR_ID" default:"1" help:"Number of this server's database in the names of archived files."`
+}
+
+type archiveCommand struct {
+	archiveFlags
 
 	Verify archiveVerify `cmd:"" help:"Read the archive back and compare it with what was put there. Damage is recorded, and so is its repair."`
 	Pack   archivePack   `cmd:"" help:"Archive now what the next look at minute ten would."`
@@ -62,8 +67,8 @@ func (c *archivePack) Run(ctx context.Context, all *cli) error {
 	return all.Archive.with(ctx, func(s *service.Service) error { return s.Pack(ctx) })
 }
 
-// with runs do on the archive and the database of a server that may run.
-func (c *archiveCommand) with(ctx context.Context, do func(*service.Service) error) error {
+// with runs do on the archive and the database.
+func (c archiveFlags) with(ctx context.Context, do func(*service.Service) error) error {
 	return c.databaseFlags.withDatabase(ctx, func(d *database, pool *db.DB) error {
 		address, err := d.archiveURL(c.ArchiveURL)
 		if err != nil {

@@ -28,6 +28,7 @@ type cli struct {
 	Import   importCommand   `cmd:"" help:"Load data that the server works with."`
 	Token    tokenCommand    `cmd:"" help:"Make API tokens."`
 	Archive  archiveCommand  `cmd:"" help:"Look after the archive of bodies."`
+	Rescore  rescoreCommand  `cmd:"" help:"Judge stored measurements again, by the rules of this program and the fingerprints in use."`
 	Submit   submitCommand   `cmd:"" help:"Send measurement files to a server."`
 	Canary   canaryCommand   `cmd:"" help:"Be a canary: send heartbeats from outside the probe countries, so that the server can tell its own silence from that of others."`
 	Simulate simulateCommand `cmd:"" help:"Be a network of probes for a server, with faults to order."`
