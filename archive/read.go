@@ -61,12 +61,12 @@ func nextPost(t *tar.Reader) (Post, error) {
 		if err != nil {
 			return Post{}, err
 		}
+		if h.Size > largest { // it would be unpacked to be passed over, too
+			return Post{}, fmt.Errorf("%s has %d bytes; at most %d are read", h.Name, h.Size, largest)
+		}
 		uid, ok := strings.CutSuffix(path.Base(h.Name), postSuffix)
 		if h.Typeflag != tar.TypeReg || !ok {
 			continue
-		}
-		if h.Size > largest {
-			return Post{}, fmt.Errorf("%s has %d bytes; at most %d are read", h.Name, h.Size, largest)
 		}
 		p := Post{measurement.ID(uid), make([]byte, h.Size)}
 		if _, err := io.ReadFull(t, p.Body); err != nil {

@@ -1,1 +1,2 @@
+drop table imported_object;
 drop table verdict;

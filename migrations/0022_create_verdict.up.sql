@@ -16,3 +16,12 @@ create table verdict (
     evidence            json not null
 ) partition by range (received_at);
 create index verdict_uid on verdict (received_at, country, uid, replaced_at);
+
+-- Objects of other archives that were imported whole.
+create table imported_object (
+    source      text not null, -- the other archive, without secrets
+    name        text not null,
+    size        bigint not null,
+    imported_at timestamptz not null,
+    primary key (source, name)
+);

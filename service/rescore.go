@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -71,10 +72,11 @@ type Rescored struct {
 
 // A rescorer is one run.
 type rescorer struct {
-	s   *Service
-	r   Rescoring
-	q   db.RescoreQuery
-	set *loaded
+	s     *Service
+	r     Rescoring
+	q     db.RescoreQuery
+	set   *loaded
+	trial *trial // nil unless another set is tried, and nothing written
 
 	mu  sync.Mutex
 	sum Rescored
@@ -94,16 +96,20 @@ func (s *Service) Rescore(ctx context.Context, r Rescoring) (Rescored, error) {
 	run.q = db.RescoreQuery{
 		Since: r.Since, Until: r.Until, Countries: r.Countries, TestNames: r.TestNames, All: r.All, Scorer: scorer, Fingerprints: run.set.version,
 	}
-	run.sum.Packs, run.sum.Bytes, err = s.db.RescoreSize(ctx, run.q)
-	if err != nil {
-		return run.sum, err
-	}
-	// The spool comes first: what is packed meanwhile is found in its pack.
-	err = run.spool(ctx)
-	if err == nil && s.settings.Archive != nil {
-		err = run.packs(ctx)
-	}
+	err = run.all(ctx)
 	return run.sum, err
+}
+
+// all goes over everything. The spool comes first: what is packed meanwhile is found in its pack.
+func (r *rescorer) all(ctx context.Context) error {
+	var err error
+	if r.sum.Packs, r.sum.Bytes, err = r.s.db.RescoreSize(ctx, r.q); err != nil {
+		return err
+	}
+	if err := r.spool(ctx); err != nil || r.s.settings.Archive == nil {
+		return err
+	}
+	return r.packs(ctx)
 }
 
 // spool rescores bodies that are not archived yet.
@@ -149,11 +155,14 @@ func (r *rescorer) packs(ctx context.Context) error {
 	todo := make(chan db.Pack)
 	g.Go(func() error {
 		defer close(todo)
-		p := db.Page{N: rescorePage}
+		p := db.Page{N: rescorePage, Backward: r.trial != nil}
 		for {
 			packs, err := r.s.db.RescorePacks(ctx, r.q, p)
 			if err != nil {
 				return err
+			}
+			if p.Backward {
+				slices.Reverse(packs)
 			}
 			for _, pack := range packs {
 				select {
@@ -165,7 +174,12 @@ func (r *rescorer) packs(ctx context.Context) error {
 			if len(packs) < p.N {
 				return nil
 			}
-			p.After = []string{strconv.FormatInt(packs[len(packs)-1].ID, 10)}
+			last := []string{strconv.FormatInt(packs[len(packs)-1].ID, 10)}
+			if p.Backward {
+				p.Before = last
+			} else {
+				p.After = last
+			}
 		}
 	})
 	for range 2 * runtime.GOMAXPROCS(0) {
@@ -222,7 +236,7 @@ func (r *rescorer) pack(ctx context.Context, pack db.Pack) error {
 			delete(want, post.UID)
 			c.score(post.UID, post.Body)
 		}
-		if len(c.after) == rescoreBatch {
+		if c.scored == rescoreBatch {
 			if err := c.flush(ctx); err != nil {
 				return err
 			}
@@ -267,11 +281,15 @@ func (r *rescorer) tell(change func(*Rescored)) {
 type chunk struct {
 	r      *rescorer
 	after  []db.Measurement // verdicts and uids alone
+	tried  []comparison     // of a trial, which asks no rows
 	bytes  int64
 	scored int
 }
 
 func (c *chunk) score(uid measurement.ID, body []byte) {
+	if c.r.trial != nil && !c.r.trial.take() {
+		return
+	}
 	c.scored++
 	c.bytes += int64(len(body))
 	m, err := measurement.Parse(body, c.r.s.settings.Limits)
@@ -284,6 +302,10 @@ func (c *chunk) score(uid measurement.ID, body []byte) {
 		return
 	}
 	at, _, _ := uid.Split()
+	if t := c.r.trial; t != nil {
+		c.tried = append(c.tried, t.score(c.r, m, uid, at))
+		return
+	}
 	c.after = append(c.after, row(m, uid, at, measurement.Score(m, at, c.r.set.compiled), c.r.set.version))
 }
 
@@ -298,9 +320,10 @@ func (c *chunk) flush(ctx context.Context) error {
 	for i, m := range c.after {
 		uids[i], byUID[m.UID] = m.UID, m
 	}
-	var done []comparison
+	done := c.tried
 	var err error
 	switch {
+	case r.trial != nil:
 	case r.r.NoWrite || len(uids) == 0:
 	case r.r.DryRun:
 		var rows map[measurement.ID]db.Measurement
@@ -342,7 +365,10 @@ func (c *chunk) flush(ctx context.Context) error {
 			}
 		}
 	})
-	*c = chunk{r: r, after: c.after[:0]}
+	*c = chunk{r: r, after: c.after[:0], tried: c.tried[:0]}
+	if r.trial != nil {
+		return r.trial.over()
+	}
 	return nil
 }
 
