@@ -63,7 +63,7 @@ func foreignArchive(from string) (address, source string, err error) {
 	if u.Scheme == "file" {
 		return foreignArchive(filepath.FromSlash(u.Path))
 	}
-	source = u.Scheme + "://" + u.Host + u.Path
+	source = u.Scheme + "://" + u.Host + u.Path + "?" + url.Values{"endpoint": u.Query()["endpoint"]}.Encode() // the rest may be secret
 	if prefix := strings.Trim(u.Path, "/"); prefix != "" {
 		q := u.Query()
 		q.Set("prefix", prefix+"/")

@@ -55,9 +55,11 @@ type importer struct {
 	s    *Service
 	o    ArchiveImport
 	who  access.Principal
-	mu   sync.Mutex
-	sum  ArchiveImported
 	size map[string]int64 // of those that were imported before
+
+	mu    sync.Mutex
+	sum   ArchiveImported
+	named map[string]int // how many problems of each object have been named
 }
 
 // ImportArchive submits the bodies of an archive in the established network's layout, as received at the instants of their
@@ -66,7 +68,7 @@ type importer struct {
 // is read as far as it goes, and a body that cannot be stored is passed over: both are problems. It fails when
 // that archive or the database cannot be used.
 func (s *Service) ImportArchive(ctx context.Context, o ArchiveImport) (ArchiveImported, error) {
-	run := &importer{s: s, o: o, who: access.Principal{Role: access.Operator, Name: "vantage import archive"}}
+	run := &importer{s: s, o: o, who: access.Principal{Role: access.Operator, Name: "vantage import archive"}, named: map[string]int{}}
 	var err error
 	if run.size, err = s.db.ImportedObjects(ctx, o.Source); err != nil {
 		return run.sum, err
@@ -167,7 +169,7 @@ func (r *importer) object(ctx context.Context, o archive.Object) error {
 		return nil
 	}
 	if o.Size > largestObject {
-		r.problem("%s has %d bytes: that is no pack", o.Name, o.Size)
+		r.problem(o, " has %d bytes: that is no pack", o.Size)
 		return nil
 	}
 	in, err := r.o.From.Read(ctx, o.Name, 0, -1)
@@ -204,7 +206,7 @@ func (r *importer) bodies(ctx context.Context, o archive.Object, in io.Reader) (
 			var ok bool
 			if at, _, ok = uid.Split(); !ok {
 				whole = false
-				r.problem("%s: %q is no uid", o.Name, string(uid))
+				r.refused(o, ": %q is no uid", string(uid))
 				return nil
 			}
 		}
@@ -234,7 +236,7 @@ func (r *importer) bodies(ctx context.Context, o archive.Object, in io.Reader) (
 	case errors.As(err, &known): // that archive's doing, not the object's
 		return false, err
 	case err != nil:
-		r.problem("%s is broken: %v", o.Name, err)
+		r.problem(o, " is broken: %v", err)
 		whole = false
 	}
 	if err := flush(); err != nil {
@@ -290,7 +292,7 @@ func (r *importer) submit(ctx context.Context, o archive.Object, subs []Submissi
 			sum.Duplicates++
 		case int64(len(sub.Body)) > limit: // more than the queue takes
 			whole = false
-			r.problem("%s: %s: a body has %d bytes; at most %d are accepted", o.Name, sub.UID, len(sub.Body), limit)
+			r.refused(o, ": %sa body has %d bytes; at most %d are accepted", whose(sub.UID), len(sub.Body), limit)
 		default:
 			fresh = append(fresh, sub)
 		}
@@ -303,7 +305,7 @@ func (r *importer) submit(ctx context.Context, o archive.Object, subs []Submissi
 			return false, done.Err
 		case done.Err != nil:
 			whole = false
-			r.problem("%s: %s: %v", o.Name, fresh[i].UID, done.Err)
+			r.refused(o, ": %s%s", whose(fresh[i].UID), fault.Of(done.Err).Message)
 		case done.Duplicate:
 			sum.Duplicates++
 		case done.Discarded != "":
@@ -324,13 +326,36 @@ func (r *importer) submit(ctx context.Context, o archive.Object, subs []Submissi
 	return whole, nil
 }
 
-func (r *importer) problem(format string, args ...any) {
+// whose is a uid as the beginning of a problem; lines have none.
+func whose(uid measurement.ID) string {
+	if uid == "" {
+		return ""
+	}
+	return string(uid) + ": "
+}
+
+// problem is of a whole object.
+func (r *importer) problem(o archive.Object, format string, args ...any) {
+	r.tell(func(sum *ArchiveImported) { sum.problem(o, fmt.Sprintf(format, args...)) })
+}
+
+// refused is of one body. The first ones of each object are named.
+func (r *importer) refused(o archive.Object, format string, args ...any) {
+	const each = 3
 	r.tell(func(sum *ArchiveImported) {
-		sum.Problems++
-		if len(sum.ProblemExamples) < maxExamples {
-			sum.ProblemExamples = append(sum.ProblemExamples, fmt.Sprintf(format, args...))
+		if r.named[o.Name]++; r.named[o.Name] > each {
+			sum.Problems++
+			return
 		}
+		sum.problem(o, fmt.Sprintf(format, args...))
 	})
+}
+
+func (sum *ArchiveImported) problem(o archive.Object, text string) {
+	sum.Problems++
+	if len(sum.ProblemExamples) < maxExamples {
+		sum.ProblemExamples = append(sum.ProblemExamples, o.Name+text)
+	}
 }
 
 func (r *importer) tell(change func(*ArchiveImported)) {

@@ -19,8 +19,10 @@ import (
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/archive/archivetest"
+	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/events"
+	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/measurement"
 )
 
@@ -386,4 +388,46 @@ func (w *world) packs() (names []string) {
 		names = append(names, p.Name)
 	}
 	return names
+}
+
+func TestTryFingerprints(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.archivist(folder(t))
+	w.use([]measurement.Fingerprint{fingerprint("first", "one blocked page"), fingerprint("same", "page")}, s)
+	w.websites(s, 30)
+	w.wait(2 * time.Hour)
+	if err := s.Pack(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.websites(s, 12)
+	was := w.tables()
+	candidate := []measurement.Fingerprint{fingerprint("second", "plain"), fingerprint("same", "page")}
+	got, err := s.TryFingerprints(ctx, candidate, FingerprintTrial{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]Found{"first": {14, 0}, "second": {0, 14}}, got.Matches); diff != "" || got.Scored != 42 || got.InUse != 1 {
+		t.Errorf("%s %+v", diff, got)
+	}
+	// Those with "one blocked page" stay confirmed by the other one: their scores differ.
+	want := map[Change]int{}
+	for cc := range map[string]bool{"IT": true, "IR": true} {
+		c := Change{Country: country.Code(cc), TestName: "web_connectivity", Before: "CONFIRMED", After: "CONFIRMED", BeforeIs: measurement.Blocked, AfterIs: measurement.Blocked, Of: "scores"}
+		want[c] = 7
+		c.Before, c.BeforeIs, c.Of = "ANOMALY", measurement.Insufficient, ""
+		want[c] = 7
+	}
+	if diff := cmp.Diff(want, got.Changes); diff != "" {
+		t.Error(diff)
+	}
+	if got, err := s.TryFingerprints(ctx, candidate, FingerprintTrial{Limit: 20, Countries: []string{"IT"}}); err != nil || got.Scored != 20 {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := s.TryFingerprints(ctx, []measurement.Fingerprint{{Name: "x", LocationFound: "body", PatternType: "full"}}, FingerprintTrial{}); !fault.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(was, w.tables()); diff != "" {
+		t.Error(diff)
+	}
 }
