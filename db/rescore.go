@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/openvantage/vantage/archive"
 	"github.com/openvantage/vantage/measurement"
+	"github.com/openvantage/vantage/network"
 )
 
 // A RescoreQuery says which measurements are to be rescored by a scorer and a set of fingerprints: those whose
@@ -97,13 +99,59 @@ func (r reader) RescoreSpooled(ctx context.Context, q RescoreQuery, after measur
 		" order by b.received_at, b.country, b.uid limit "+dollar(len(w.args)), w.args...)
 }
 
-// LockMeasurements returns those of the measurements that exist, and keeps others from changing them. They are
-// locked in the order of their uids, whatever the order of uids is.
-func (t *Tx) LockMeasurements(ctx context.Context, uids []measurement.ID) ([]Measurement, error) {
+// A StoredVerdict is what is said of a measurement, and what the rollup counts it by. Other columns are not read, nor is
+// the evidence: reading it costs more than all else.
+type StoredVerdict struct {
+	Measurement
+	evidence []byte
+}
+
+// AsStored is how the measurement would be stored.
+func AsStored(m Measurement) StoredVerdict { return StoredVerdict{m, evidenceJSON(m.Evidence)} }
+
+// SaysSo reports whether the evidence is this.
+func (v StoredVerdict) SaysSo(all []measurement.Evidence) bool {
+	return bytes.Equal(v.evidence, evidenceJSON(all))
+}
+
+const storedVerdicts = `select received_at, country, uid, started_at, asn, test_name, domain, ` + verdictColumns + `
+	from measurement where (received_at, country, uid) in (select * from unnest($1::timestamptz[], $2::text[], $3::text[]))`
+
+func scanStoredVerdict(row pgx.CollectableRow) (v StoredVerdict, err error) {
+	var started *time.Time
+	var asn int64
+	var fingerprints *int
+	err = row.Scan(&v.ReceivedAt, &v.Country, &v.UID, &started, &asn, &v.TestName, &v.Domain, &v.Anomaly, &v.Confirmed, &v.Failure,
+		&v.BlockingType, (*[]byte)(&v.Scores), &v.ScoringProblem, &v.ScorerVersion, &fingerprints, &v.Outcome, &v.evidence)
+	v.ReceivedAt, v.StartedAt, v.ASN = v.ReceivedAt.UTC(), zero(started), network.ASN(asn)
+	if fingerprints != nil {
+		v.FingerprintVersion = *fingerprints
+	}
+	return v, err
+}
+
+// StoredVerdicts returns those of the measurements that exist.
+func (r reader) StoredVerdicts(ctx context.Context, uids []measurement.ID) ([]StoredVerdict, error) {
 	at, cc, ids := splitAll(uids)
-	return list(ctx, t.reader, scanMeasurement, measurementSelect+`
-		where (received_at, country, uid) in (select * from unnest($1::timestamptz[], $2::text[], $3::text[]))
-		order by received_at, country, uid for update of m`, at, cc, ids)
+	return list(ctx, r, scanStoredVerdict, storedVerdicts, at, cc, ids)
+}
+
+// LockVerdicts is StoredVerdicts, and keeps others from changing them. Rows are locked in the order of their uids, whatever
+// the order of uids is.
+func (t *Tx) LockVerdicts(ctx context.Context, uids []measurement.ID) ([]StoredVerdict, error) {
+	at, cc, ids := splitAll(uids)
+	return list(ctx, t.reader, scanStoredVerdict, storedVerdicts+" order by received_at, country, uid for update", at, cc, ids)
+}
+
+// SaveVersions has measurements, which are locked, say by which versions their verdicts hold when the transaction commits.
+func (t *Tx) SaveVersions(uids []measurement.ID, scorer string, fingerprints int) {
+	if len(uids) == 0 {
+		return
+	}
+	at, cc, ids := splitAll(uids)
+	t.pending.Queue(`update measurement m set scorer_version = $4, fingerprint_version = nullif($5::int, 0)
+		from unnest($1::timestamptz[], $2::text[], $3::text[]) u (received_at, country, uid)
+		where m.received_at = u.received_at and m.country = u.country and m.uid = u.uid`, at, cc, ids, scorer, fingerprints)
 }
 
 // ReplaceVerdicts has measurements, which are locked, say what these do about their verdicts when the transaction

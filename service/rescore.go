@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -25,8 +24,9 @@ import (
 
 // Sizes of rescoring; our decisions. A transaction holds the locks of its rows and of the rollup for a moment only.
 const (
-	rescoreBatch = 500
-	rescorePage  = 100
+	rescoreBatch   = 500
+	rescorePage    = 100
+	rescoreSegment = 2 << 20 // bytes of a pack that are read at a time, so that few packs keep all processors busy
 	// maxExamples is how many changes and problems a Rescored holds.
 	maxExamples = 20
 )
@@ -41,7 +41,7 @@ type Rescoring struct {
 	NoWrite              bool // only score: the database is not asked what was said before
 
 	// Progress, unless nil, is told from time to time. Changed, unless nil, is told of each measurement that shows something
-	// else, after the commit. They are called one at a time.
+	// else, after the commit: of its verdicts, and what names it. They are called one at a time.
 	Progress func(Rescored)
 	Changed  func(before, after db.Measurement)
 }
@@ -152,7 +152,7 @@ func (r *rescorer) spool(ctx context.Context) error {
 // has the processor.
 func (r *rescorer) packs(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	todo := make(chan db.Pack)
+	todo := make(chan segment)
 	g.Go(func() error {
 		defer close(todo)
 		p := db.Page{N: rescorePage, Backward: r.trial != nil}
@@ -165,10 +165,8 @@ func (r *rescorer) packs(ctx context.Context) error {
 				slices.Reverse(packs)
 			}
 			for _, pack := range packs {
-				select {
-				case todo <- pack:
-				case <-ctx.Done():
-					return ctx.Err()
+				if err := r.segments(ctx, pack, todo); err != nil {
+					return err
 				}
 			}
 			if len(packs) < p.N {
@@ -184,11 +182,10 @@ func (r *rescorer) packs(ctx context.Context) error {
 	})
 	for range 2 * runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
-			for pack := range todo {
-				if err := r.pack(ctx, pack); err != nil {
+			for part := range todo {
+				if err := r.segment(ctx, part); err != nil {
 					return err
 				}
-				r.tell(func(sum *Rescored) { sum.PacksDone++; sum.BytesDone += pack.Posts.Size })
 			}
 			return nil
 		})
@@ -196,12 +193,55 @@ func (r *rescorer) packs(ctx context.Context) error {
 	return g.Wait()
 }
 
-// pack rescores the bodies of one pack, beginning with the first that is not current.
-func (r *rescorer) pack(ctx context.Context, pack db.Pack) error {
+// A segment is bodies of a pack that lie beside each other.
+type segment struct {
+	pack    db.Pack
+	entries []archive.Entry
+	bytes   int64 // of the pack's posts that are over with it
+	last    bool
+}
+
+// segments hands out what of a pack is to be rescored.
+func (r *rescorer) segments(ctx context.Context, pack db.Pack, todo chan<- segment) error {
 	entries, err := r.s.db.RescorePacked(ctx, r.q, pack)
-	if err != nil || len(entries) == 0 {
+	if err != nil {
 		return err
 	}
+	left := segment{pack: pack, bytes: pack.Posts.Size, last: true}
+	for len(entries) > 0 {
+		n, from := 1, entries[0].PostOffset
+		for n < len(entries) && entries[n].PostOffset+entries[n].PostLength-from <= rescoreSegment {
+			n++
+		}
+		part := segment{pack: pack, entries: entries[:n], bytes: entries[n-1].PostOffset + entries[n-1].PostLength - from}
+		if entries = entries[n:]; len(entries) == 0 {
+			part.bytes, part.last = left.bytes, true
+		}
+		left.bytes -= part.bytes
+		select {
+		case todo <- part:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if part.last {
+			return nil
+		}
+	}
+	r.over(left)
+	return nil
+}
+
+func (r *rescorer) over(part segment) {
+	r.tell(func(sum *Rescored) {
+		sum.BytesDone += part.bytes
+		if part.last {
+			sum.PacksDone++
+		}
+	})
+}
+
+func (r *rescorer) segment(ctx context.Context, part segment) error {
+	pack, entries := part.pack, part.entries
 	want := make(map[measurement.ID]archive.Entry, len(entries))
 	for _, e := range entries {
 		want[e.UID] = e
@@ -210,6 +250,7 @@ func (r *rescorer) pack(ctx context.Context, pack db.Pack) error {
 	in, err := r.s.settings.Archive.Read(ctx, pack.Posts.Name, from.PostOffset, to.PostOffset+to.PostLength-from.PostOffset)
 	if fault.Is(err, fault.NotFound) {
 		r.damaged(ctx, pack, "it is missing")
+		r.over(part)
 		return nil
 	}
 	if err != nil {
@@ -248,6 +289,7 @@ func (r *rescorer) pack(ctx context.Context, pack db.Pack) error {
 	if len(want) > 0 && !broken {
 		r.damaged(ctx, pack, fmt.Sprintf("%d of its bodies are not in it", len(want)))
 	}
+	r.over(part)
 	return nil
 }
 
@@ -306,7 +348,16 @@ func (c *chunk) score(uid measurement.ID, body []byte) {
 		c.tried = append(c.tried, t.score(c.r, m, uid, at))
 		return
 	}
-	c.after = append(c.after, row(m, uid, at, measurement.Score(m, at, c.r.set.compiled), c.r.set.version))
+	c.after = append(c.after, judged(m, uid, measurement.Score(m, at, c.r.set.compiled), c.r.set.version))
+}
+
+// judged is a verdict as a row has it, and what names the row.
+func judged(m *measurement.Measurement, uid measurement.ID, v measurement.Verdict, set int) db.Measurement {
+	return db.Measurement{
+		UID: uid, Country: m.Country, TestName: m.TestName, Anomaly: v.Anomaly, Confirmed: v.Confirmed, Failure: v.Failure,
+		BlockingType: v.BlockingType, Scores: v.Scores.JSON(), Outcome: v.Outcome, Evidence: v.Evidence, ScoringProblem: v.Reason,
+		ScorerVersion: v.ScorerVersion, FingerprintVersion: set,
+	}
 }
 
 // flush compares what was judged with its rows, and writes what differs.
@@ -326,12 +377,10 @@ func (c *chunk) flush(ctx context.Context) error {
 	case r.trial != nil:
 	case r.r.NoWrite || len(uids) == 0:
 	case r.r.DryRun:
-		var rows map[measurement.ID]db.Measurement
-		rows, err = r.s.db.MeasurementsByUID(ctx, uids)
-		for _, uid := range uids {
-			if before, ok := rows[uid]; ok {
-				done = append(done, r.compare(before, byUID[uid]))
-			}
+		var rows []db.StoredVerdict
+		rows, err = r.s.db.StoredVerdicts(ctx, uids)
+		for _, before := range rows {
+			done = append(done, r.compare(before, byUID[before.UID]))
 		}
 	default:
 		done, err = r.write(ctx, uids, byUID)
@@ -380,27 +429,41 @@ func (r *rescorer) write(ctx context.Context, uids []measurement.ID, byUID map[m
 		return nil, err
 	}
 	err = r.s.db.WriteOften(context.WithoutCancel(ctx), func(tx *db.Tx) error {
-		rows, err := tx.LockMeasurements(ctx, uids)
+		rows, err := tx.LockVerdicts(ctx, uids)
 		if err != nil {
 			return err
 		}
 		done = make([]comparison, len(rows))
-		after := make([]db.Measurement, 0, len(rows))
-		keep := make([]bool, 0, len(rows))
+		var after []db.Measurement
+		var keep []bool
+		var same, told []measurement.ID
 		for i, before := range rows {
 			d := r.compare(before, byUID[before.UID])
 			done[i] = d
-			if d.kind == current {
+			switch {
+			case d.kind == current:
 				continue
+			case d.kind == versionsDiffer:
+				same = append(same, before.UID)
+				continue
+			case d.kind == verdictDiffers:
+				told = append(told, before.UID)
+				tx.MoveRollup(d.before.Counted(-1), d.after.Counted(1))
 			}
 			after, keep = append(after, d.after), append(keep, d.kind >= scoresDiffer)
-			tx.MoveRollup(before.Counted(-1), d.after.Counted(1))
+		}
+		tx.SaveVersions(same, measurement.ScorerVersion, r.set.version)
+		tx.ReplaceVerdicts(after, keep)
+		if told == nil {
+			return nil
+		}
+		whole, err := tx.MeasurementsByUID(ctx, told)
+		for _, d := range done {
 			if d.kind == verdictDiffers {
-				tx.Append(rescored(tx.Now, before, d.after))
+				tx.Append(rescored(tx.Now, d.before, withVerdict(whole[d.after.UID], d.after)))
 			}
 		}
-		tx.ReplaceVerdicts(after, keep)
-		return nil
+		return err
 	})
 	return done, err
 }
@@ -424,11 +487,9 @@ const (
 )
 
 // compare puts a verdict in the place of the row's.
-func (r *rescorer) compare(before, judged db.Measurement) comparison {
-	after := before
-	after.Anomaly, after.Confirmed, after.Failure, after.BlockingType = judged.Anomaly, judged.Confirmed, judged.Failure, judged.BlockingType
-	after.Scores, after.Outcome, after.Evidence, after.ScoringProblem = judged.Scores, judged.Outcome, judged.Evidence, judged.ScoringProblem
-	after.ScorerVersion, after.FingerprintVersion = judged.ScorerVersion, judged.FingerprintVersion
+func (r *rescorer) compare(stored db.StoredVerdict, judged db.Measurement) comparison {
+	before := stored.Measurement
+	after := withVerdict(before, judged)
 	scorer, _ := strconv.Atoi(before.ScorerVersion)
 	if scorer > r.q.Scorer || before.FingerprintVersion > after.FingerprintVersion {
 		return comparison{before: before, after: before}
@@ -443,7 +504,7 @@ func (r *rescorer) compare(before, judged db.Measurement) comparison {
 		d.kind, d.change.Of = verdictDiffers, "blocking type"
 	case !bytes.Equal(before.Scores, after.Scores):
 		d.kind, d.change.Of = scoresDiffer, "scores"
-	case before.ScoringProblem != after.ScoringProblem || !sameEvidence(before.Evidence, after.Evidence):
+	case before.ScoringProblem != after.ScoringProblem || !stored.SaysSo(after.Evidence):
 		d.kind, d.change.Of = evidenceDiffers, "evidence"
 	case before.ScorerVersion != after.ScorerVersion || before.FingerprintVersion != after.FingerprintVersion:
 		d.kind = versionsDiffer
@@ -451,8 +512,12 @@ func (r *rescorer) compare(before, judged db.Measurement) comparison {
 	return d
 }
 
-func sameEvidence(a, b []measurement.Evidence) bool {
-	return len(a) == len(b) && (len(a) == 0 || reflect.DeepEqual(a, b))
+// withVerdict puts the verdict of one measurement into another one.
+func withVerdict(m, of db.Measurement) db.Measurement {
+	m.Anomaly, m.Confirmed, m.Failure, m.BlockingType = of.Anomaly, of.Confirmed, of.Failure, of.BlockingType
+	m.Scores, m.Outcome, m.Evidence, m.ScoringProblem = of.Scores, of.Outcome, of.Evidence, of.ScoringProblem
+	m.ScorerVersion, m.FingerprintVersion = of.ScorerVersion, of.FingerprintVersion
+	return m
 }
 
 // counts says as which of the four disjoint cases the rollup counts a measurement.

@@ -85,7 +85,7 @@ func (t *trial) score(r *rescorer, m *measurement.Measurement, uid measurement.I
 		t.matches[name] = n
 	}
 	t.mu.Unlock()
-	return r.compare(row(m, uid, at, before, 0), row(m, uid, at, after, 0))
+	return r.compare(db.AsStored(judged(m, uid, before, 0)), judged(m, uid, after, 0))
 }
 
 // names are the fingerprints that were found.
