@@ -127,15 +127,15 @@ func (c *rescoreCommand) print(out io.Writer, sum service.Rescored) {
 	for _, p := range sum.ProblemExamples {
 		fmt.Fprintln(out, "Problem:", p)
 	}
-	would := ""
+	written := "written"
 	if c.DryRun {
-		would = " would be"
+		written = "would be written"
 	}
 	if c.NoWrite {
 		fmt.Fprintf(out, "%d measurements scored: %d problems. Nothing was compared or written.\n", sum.Scored, sum.Problems)
 		return
 	}
-	fmt.Fprintf(out, "%d measurements scored:%s %d rows written, %d changed, %d announced, %d problems.\n", sum.Scored, would, sum.Written, sum.Changed, sum.Announced, sum.Problems)
+	fmt.Fprintf(out, "%d measurements scored: %d rows %s, %d changed, %d announced, %d problems.\n", sum.Scored, sum.Written, written, sum.Changed, sum.Announced, sum.Problems)
 }
 
 // printChanges prints a line for each kind of change, those that are many first.
