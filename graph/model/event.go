@@ -217,27 +217,26 @@ func scoredSummary(e events.Event) string {
 	if m.Input != "" {
 		of += " of " + m.Input
 	}
-	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, flagsInWords(m.Anomaly, m.Confirmed, m.Failure))
+	verdict := "shows nothing unusual"
+	switch {
+	case m.Failure:
+		verdict = "failed"
+	case m.Confirmed:
+		verdict = "matched a known block page or blocking address"
+	case m.Anomaly:
+		verdict = "shows an anomaly"
+	}
+	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, verdict)
 }
 
 func rescoredSummary(e events.Event) string {
 	var m events.Rescored
 	_ = json.Unmarshal(e.Payload, &m)
-	s := strings.TrimSuffix(scoredSummary(e), ".")
-	return fmt.Sprintf("%s, as judged again: %s. Before, it %s: %s.", s, m.Outcome,
-		flagsInWords(m.Before.Anomaly, m.Before.Confirmed, m.Before.Failure), m.Before.Outcome)
-}
-
-func flagsInWords(anomaly, confirmed, failure bool) string {
-	switch {
-	case failure:
-		return "failed"
-	case confirmed:
-		return "matched a known block page or blocking address"
-	case anomaly:
-		return "shows an anomaly"
+	before := "as before"
+	if m.Outcome != m.Before.Outcome {
+		before = fmt.Sprintf("instead of %s", m.Before.Outcome)
 	}
-	return "shows nothing unusual"
+	return fmt.Sprintf("%s when judged again: %s %s.", strings.TrimSuffix(scoredSummary(e), "."), m.Outcome, before)
 }
 
 func outageReason(e events.Event) string {
