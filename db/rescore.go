@@ -88,7 +88,10 @@ func (r reader) RescorePacked(ctx context.Context, q RescoreQuery, p Pack) ([]ar
 // to be rescored.
 func (r reader) RescoreSpooled(ctx context.Context, q RescoreQuery, after measurement.ID, n int) ([]SpooledBody, error) {
 	w := q.where()
+	w.since("b.received_at", q.Since)
+	w.until("b.received_at", q.Until)
 	if at, cc, ok := after.Split(); ok {
+		w.since("m.received_at", &at)
 		w.args = append(w.args, at, cc, after)
 		k := len(w.args)
 		w.conds = append(w.conds, "(b.received_at, b.country, b.uid) > ("+dollar(k-2)+", "+dollar(k-1)+", "+dollar(k)+")")
