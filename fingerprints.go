@@ -88,7 +88,9 @@ func (c *fingerprintsCheck) try(ctx context.Context, s *service.Service, all []m
 // printFound prints the fingerprints that would be found more or less often, those first that differ most.
 func printFound(out io.Writer, found map[string]service.Found) {
 	names := slices.Collect(maps.Keys(found))
-	by := func(name string) int { return max(found[name].After-found[name].Before, found[name].Before-found[name].After) }
+	by := func(name string) int {
+		return max(found[name].After-found[name].Before, found[name].Before-found[name].After)
+	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(by(b), by(a)), cmp.Compare(a, b)) })
 	const shown = 50
 	for _, name := range names[:min(shown, len(names))] {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/archive"
-	"github.com/openvantage/vantage/archive/archivetest"
 	"github.com/openvantage/vantage/country"
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/events"
@@ -108,8 +107,11 @@ func TestImportArchive(t *testing.T) {
 	t.Parallel()
 	hour := start.Add(-13 * time.Hour) // 2026-02-28 11:00
 	stores := map[string]func(testing.TB) string{
-		"a folder":         folder,
-		"a real S3 server": func(tb testing.TB) string { return archivetest.StartGateway(tb).URL },
+		"a folder": folder,
+		"a part of a real S3 server": func(tb testing.TB) string {
+			tb.Helper()
+			return gateway(tb) + "&prefix=peer%2F"
+		},
 	}
 	for name, store := range stores {
 		t.Run("what is whole is imported under its uids, from "+name, func(t *testing.T) {

@@ -87,6 +87,7 @@ func BenchmarkRescore(b *testing.B) {
 	b.Logf("%d bodies of %d kB in %d packs", n, total/n/1000, len(packs))
 	run := func(r Rescoring) func(*testing.B) {
 		return func(b *testing.B) {
+			b.Helper()
 			b.SetBytes(int64(total))
 			for b.Loop() {
 				b.StopTimer()

@@ -112,11 +112,17 @@ func (w *world) confirmed(name string) int {
 	return w.count("select count(*) from measurement where confirmed and scores::text like '%' || $1 || '%'", name)
 }
 
+// gateway is the address of a real S3 server.
+func gateway(tb testing.TB) string {
+	tb.Helper()
+	return archivetest.StartGateway(tb).URL
+}
+
 func TestRescore(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func(testing.TB) string{
 		"a folder":         folder,
-		"a real S3 server": func(tb testing.TB) string { return archivetest.StartGateway(tb).URL },
+		"a real S3 server": gateway,
 	}
 	for name, store := range stores {
 		t.Run("a new set of fingerprints changes what it matches and nothing else, in "+name, func(t *testing.T) {
