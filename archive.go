@@ -14,10 +14,15 @@ import (
 	"github.com/openvantage/vantage/service"
 )
 
-type archiveCommand struct {
+// archiveFlags name an archive and its database, of a server that may run.
+type archiveFlags struct {
 	databaseFlags
 	ArchiveURL  string `name:"archive-url" env:"ARCHIVE_URL" help:"Where bodies are archived. Absent: the directory archive under the data directory."`
 	CollectorID int    `name:"collector-id" env:"COLLECTOR_ID" default:"1" help:"Number of this server's database in the names of archived files."`
+}
+
+type archiveCommand struct {
+	archiveFlags
 
 	Verify archiveVerify `cmd:"" help:"Read the archive back and compare it with what was put there. Damage is recorded, and so is its repair."`
 	Pack   archivePack   `cmd:"" help:"Archive what the server would at the next minute ten: all bodies of hours that are over for five minutes. A server may run beside it."`
@@ -101,8 +106,8 @@ func count(n int, one, many string) string {
 	return fmt.Sprint(n, " ", many)
 }
 
-// with runs do on the archive and the database of a server that may run.
-func (c *archiveCommand) with(ctx context.Context, do func(*service.Service) error) error {
+// with runs do on the archive and the database.
+func (c archiveFlags) with(ctx context.Context, do func(*service.Service) error) error {
 	return c.databaseFlags.withDatabase(ctx, func(d *database, pool *db.DB) error {
 		address, err := d.archiveURL(c.ArchiveURL)
 		if err != nil {

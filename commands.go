@@ -92,10 +92,16 @@ func (c *tokenCreate) Run(ctx context.Context) error {
 type importCommand struct {
 	Fingerprints importFingerprints `cmd:"" help:"Load known block pages and blocking addresses, and use them from now on."`
 	Testlists    importTestLists    `cmd:"" help:"Load the lists of URLs that probes are to measure, and use them from now on."`
+	Archive      importArchive      `cmd:"" help:"Load measurement bodies from an archive in the established network's layout, scored and dated as of when they were received."`
 }
 
 type importFingerprints struct {
 	databaseFlags
+	fingerprintSource
+}
+
+// A fingerprintSource is where a set of fingerprints is read from.
+type fingerprintSource struct {
 	From   string `arg:"" help:"A directory or a URL that has fingerprints_dns and fingerprints_http, as .csv or as .json."`
 	Format string `enum:"auto,csv,json" default:"auto" help:"auto takes CSV where both are there: it is what is kept up to date."`
 }
@@ -116,7 +122,7 @@ func (c *importFingerprints) Run(ctx context.Context) error {
 }
 
 // read takes the first format that is there.
-func (c *importFingerprints) read(ctx context.Context) ([]measurement.Fingerprint, error) {
+func (c fingerprintSource) read(ctx context.Context) ([]measurement.Fingerprint, error) {
 	formats := []string{"csv", "json"}
 	if c.Format != "auto" {
 		formats = []string{c.Format}
@@ -142,7 +148,7 @@ func (c *importFingerprints) read(ctx context.Context) ([]measurement.Fingerprin
 	return nil, fmt.Errorf("no fingerprints in %s: %w", c.From, failed)
 }
 
-func (c *importFingerprints) open(ctx context.Context, name string) (io.ReadCloser, error) {
+func (c fingerprintSource) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if !isAddress(c.From) {
 		return open(ctx, filepath.Join(c.From, name))
 	}

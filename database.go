@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/openvantage/vantage/archive"
@@ -100,7 +101,7 @@ func (f databaseFlags) withDatabase(ctx context.Context, do func(*database, *db.
 	if err := db.Migrate(ctx, d.url); err != nil {
 		return err
 	}
-	pool, err := db.Open(ctx, d.url, db.Options{MaxConns: 4})
+	pool, err := db.Open(ctx, d.url, db.Options{MaxConns: int32(max(4, 2*runtime.GOMAXPROCS(0)))})
 	if err != nil {
 		return err
 	}

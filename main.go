@@ -23,15 +23,17 @@ var version = "dev"
 
 // cli is the command line.
 type cli struct {
-	Serve    serveCommand    `cmd:"" help:"Run the server."`
-	Migrate  migrateCommand  `cmd:"" help:"Bring the database to another version of the schema, or tell where it stands."`
-	Import   importCommand   `cmd:"" help:"Load data that the server works with."`
-	Token    tokenCommand    `cmd:"" help:"Make API tokens."`
-	Archive  archiveCommand  `cmd:"" help:"Look after the archive of bodies."`
-	Submit   submitCommand   `cmd:"" help:"Send measurement files to a server."`
-	Canary   canaryCommand   `cmd:"" help:"Be a canary: send heartbeats from outside the probe countries, so that the server can tell its own silence from that of others."`
-	Simulate simulateCommand `cmd:"" help:"Be a network of probes for a server, with faults to order."`
-	Replay   replayCommand   `cmd:"" help:"Try other numbers of the rules on what happened, and list what would have been decided otherwise."`
+	Serve        serveCommand        `cmd:"" help:"Run the server."`
+	Migrate      migrateCommand      `cmd:"" help:"Bring the database to another version of the schema, or tell where it stands."`
+	Import       importCommand       `cmd:"" help:"Load data that the server works with."`
+	Token        tokenCommand        `cmd:"" help:"Make API tokens."`
+	Archive      archiveCommand      `cmd:"" help:"Look after the archive of bodies."`
+	Rescore      rescoreCommand      `cmd:"" help:"Judge stored measurements again, by the rules of this program and the fingerprints in use."`
+	Fingerprints fingerprintsCommand `cmd:"" help:"Look after fingerprints, the known block pages and blocking addresses."`
+	Submit       submitCommand       `cmd:"" help:"Send measurement files to a server."`
+	Canary       canaryCommand       `cmd:"" help:"Be a canary: send heartbeats from outside the probe countries, so that the server can tell its own silence from that of others."`
+	Simulate     simulateCommand     `cmd:"" help:"Be a network of probes for a server, with faults to order."`
+	Replay       replayCommand       `cmd:"" help:"Try other numbers of the rules on what happened, and list what would have been decided otherwise."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -63,6 +64,20 @@ func (p Pile) String() string {
 // Source: design/measurements.md, section 1 (the peer's bucket since 2020-10-20).
 func (p Pile) Name(collector, k int) string {
 	return fmt.Sprintf("raw/%s/%s/%s/%s.n%d.%d", p.Hour.UTC().Format("20060102/15"), p.Country, segment(p.TestName), p, collector, k)
+}
+
+// packName is what the objects of packs are called, ours and the established network's since 2020-10-20.
+var packName = regexp.MustCompile(`/([0-9]{10})_([A-Z]{2})_([0-9a-z-]+)\.n[0-9]+\.[0-9]+(\.tar\.gz|\.jsonl\.gz)$`)
+
+// PileOfObject is what the name of a pack's object says: its pile, with the test as in the name, and which of both it is,
+// PostsSuffix or LinesSuffix. It is false for what is no pack's.
+func PileOfObject(name string) (p Pile, suffix string, ok bool) {
+	part := packName.FindStringSubmatch(name)
+	if part == nil {
+		return p, "", false
+	}
+	hour, err := time.Parse("2006010215", part[1])
+	return Pile{hour, country.Code(part[2]), part[3]}, part[4], err == nil
 }
 
 // segment is a test's name as part of a path. Probes name tests: names may be empty, or longer than

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"os"
@@ -241,6 +242,30 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) Close() error {
 	defer d.watch.cancel(nil)
 	return d.in.Close()
+}
+
+// List yields the objects whose names begin with a prefix, in the order of their names, without their sums. An error is the
+// last thing it yields.
+func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		if err := b.present(ctx); err != nil {
+			yield(Object{}, b.translate(ctx, err))
+			return
+		}
+		for all := b.blob.List(&blob.ListOptions{Prefix: prefix}); ; {
+			o, err := all.Next(ctx)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(Object{}, b.translate(ctx, err))
+				return
+			}
+			if !o.IsDir && !yield(Object{Name: o.Key, Size: o.Size}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Body reads the body of an entry out of the posts of its pack, with one request.

@@ -61,12 +61,12 @@ func nextPost(t *tar.Reader) (Post, error) {
 		if err != nil {
 			return Post{}, err
 		}
+		if h.Size > largest { // it would be unpacked to be passed over, too
+			return Post{}, fmt.Errorf("%s has %d bytes; at most %d are read", h.Name, h.Size, largest)
+		}
 		uid, ok := strings.CutSuffix(path.Base(h.Name), postSuffix)
 		if h.Typeflag != tar.TypeReg || !ok {
 			continue
-		}
-		if h.Size > largest {
-			return Post{}, fmt.Errorf("%s has %d bytes; at most %d are read", h.Name, h.Size, largest)
 		}
 		p := Post{measurement.ID(uid), make([]byte, h.Size)}
 		if _, err := io.ReadFull(t, p.Body); err != nil {
@@ -94,16 +94,33 @@ func Lines(ctx context.Context, r io.Reader) iter.Seq2[[]byte, error] {
 			return
 		}
 		defer z.Close()
-		lines := bufio.NewScanner(z)
-		lines.Buffer(make([]byte, 256<<10), largest)
-		for ctx.Err() == nil && lines.Scan() {
-			if !yield(lines.Bytes(), nil) {
+		// Not a Scanner, which looks through all of a long line again at each read.
+		in := bufio.NewReaderSize(z, 256<<10)
+		var line []byte
+		for ctx.Err() == nil {
+			part, err := in.ReadSlice('\n')
+			whole := err == nil || errors.Is(err, io.EOF)
+			if len(line)+len(part) > largest {
+				err, whole = fmt.Errorf("a line has more than %d bytes", largest), false
+			}
+			if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !errors.Is(err, io.EOF) {
+				yield(nil, err)
 				return
 			}
+			if whole && line == nil {
+				line = part // without a copy, as nearly always
+			} else {
+				line = append(line, part...)
+			}
+			if !whole {
+				continue
+			}
+			if last := errors.Is(err, io.EOF); last && len(line) == 0 || !yield(bytes.TrimSuffix(line, []byte("\n")), nil) || last {
+				return
+			}
+			line = nil
 		}
-		if err := errors.Join(ctx.Err(), lines.Err()); err != nil {
-			yield(nil, err)
-		}
+		yield(nil, ctx.Err())
 	}
 }
 

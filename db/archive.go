@@ -230,13 +230,17 @@ func scanPack(row pgx.CollectableRow) (p Pack, err error) {
 	return p, err
 }
 
-// Packs returns a page of packs in the order in which they were archived. Page keys are ids.
-func (r reader) Packs(ctx context.Context, q PackQuery, p Page) ([]Pack, error) {
-	w := &where{}
+func (q PackQuery) conditions(w *where) {
 	w.since("hour", q.Since)
 	w.until("hour", q.Until)
 	w.in("country", q.Countries)
 	w.in("test_name", q.TestNames)
+}
+
+// Packs returns a page of packs in the order in which they were archived. Page keys are ids.
+func (r reader) Packs(ctx context.Context, q PackQuery, p Page) ([]Pack, error) {
+	w := &where{}
+	q.conditions(w)
 	rows, err := list(ctx, r, scanPack, packSelect+w.page(p, order{column: "id", cast: "bigint"}), w.args...)
 	return inOrder(rows, p), err
 }

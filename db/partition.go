@@ -35,6 +35,7 @@ var partitioned = []struct {
 	{"faulty_measurement", monthly, 1},
 	{"packed_body", monthly, 1},
 	{"discarded_submission", monthly, 1},
+	{"verdict", monthly, 1},
 	{"cause_evaluation", monthly, 1},
 	{"event", monthly, 1},
 }
@@ -98,7 +99,7 @@ func (d *DB) MakePartitions(ctx context.Context, now time.Time) (int, error) {
 // archives bring instants outside what MakePartitions has made.
 func (d *DB) MakePartitionsFor(ctx context.Context, receivedAt ...time.Time) error {
 	for _, at := range receivedAt {
-		for _, table := range []string{"measurement", "body", "packed_body", "discarded_submission", "measurement_rollup"} {
+		for _, table := range []string{"measurement", "body", "packed_body", "discarded_submission", "verdict", "measurement_rollup"} {
 			if _, err := d.makePartition(ctx, table, monthly, at); err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func TestMakePartitions(t *testing.T) {
 		url := dbtest.New(t)
 		d := connect(t, url)
 		at := time.Date(2026, 12, 30, 23, 59, 59, 0, time.UTC)
-		if n, err := d.MakePartitions(t.Context(), at); n != 26 || err != nil {
+		if n, err := d.MakePartitions(t.Context(), at); n != 28 || err != nil {
 			t.Fatalf("%d were made: %v", n, err)
 		}
 		want := []string{
@@ -38,7 +38,7 @@ func TestMakePartitions(t *testing.T) {
 			"measurement_20261201", "measurement_20270101", "measurement_rollup_20261201", "measurement_rollup_20270101",
 			"packed_body_20261201", "packed_body_20270101",
 			"probe_conduct_20261230", "probe_conduct_20261231", "probe_conduct_20270101", "probe_conduct_20270102",
-			"quality_20261201", "quality_20270101",
+			"quality_20261201", "quality_20270101", "verdict_20261201", "verdict_20270101",
 		}
 		if diff := cmp.Diff(want, query[string](t, raw(t, url), listPartitions)); diff != "" {
 			t.Error(diff)
@@ -74,10 +74,10 @@ func TestMakePartitions(t *testing.T) {
 		}
 		close(begin)
 		all.Wait()
-		if made.Load() != 26 {
+		if made.Load() != 28 {
 			t.Errorf("%d were said to be made", made.Load())
 		}
-		if n := len(query[string](t, raw(t, url), listPartitions)); n != 26+15 {
+		if n := len(query[string](t, raw(t, url), listPartitions)); n != 28+18 {
 			t.Errorf("%d partitions are there", n)
 		}
 	})
@@ -99,7 +99,7 @@ func TestDropPartitions(t *testing.T) {
 	t.Parallel()
 	keepAll := func(limit time.Time) map[string]time.Time {
 		keep := map[string]time.Time{}
-		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "faulty_measurement", "cause_evaluation", "event"} {
+		for _, table := range []string{"heartbeat", "probe_conduct", "quality", "measurement", "body", "discarded_submission", "verdict", "faulty_measurement", "cause_evaluation", "event"} {
 			keep[table] = limit
 		}
 		return keep
@@ -288,7 +288,7 @@ func TestDropPartitions(t *testing.T) {
 		if diff := cmp.Diff(before, got); diff != "" {
 			t.Errorf("not each was dropped once: %s", diff)
 		}
-		if len(left) != 22+2*13 { // counts, and where archived bodies are, outlast what they are of
+		if len(left) != 24+2*13 { // counts, and where archived bodies are, outlast measurements
 			t.Errorf("left are %q", left)
 		}
 	})

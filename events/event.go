@@ -22,6 +22,7 @@ type Kind string
 // The kinds that are not a probe's own; those are in package probe and have the same form.
 const (
 	MeasurementScored    Kind = "MEASUREMENT_SCORED"
+	MeasurementRescored  Kind = "MEASUREMENT_RESCORED"
 	SubmissionDiscarded  Kind = "SUBMISSION_DISCARDED"
 	OutageOpened         Kind = "OBSERVER_OUTAGE_OPENED"
 	OutageClosed         Kind = "OBSERVER_OUTAGE_CLOSED"
@@ -94,6 +95,23 @@ type Scored struct {
 	Suspended bool       `json:"suspended,omitempty"`
 	Warmup    bool       `json:"warmup,omitempty"`
 	MaxTier   probe.Tier `json:"maxTier,omitempty"`
+}
+
+// Rescored is the payload of MeasurementRescored: what the measurement says now, and the verdict that was replaced.
+type Rescored struct {
+	Scored
+	Outcome      measurement.Outcome `json:"outcome"`
+	BlockingType string              `json:"blockingType,omitempty"`
+	Before       Verdict             `json:"before"`
+}
+
+// Verdict is what of a verdict has it announced when it changes.
+type Verdict struct {
+	Anomaly      bool                `json:"anomaly,omitempty"`
+	Confirmed    bool                `json:"confirmed,omitempty"`
+	Failure      bool                `json:"failure,omitempty"`
+	Outcome      measurement.Outcome `json:"outcome"`
+	BlockingType string              `json:"blockingType,omitempty"`
 }
 
 // Discarded is the payload of SubmissionDiscarded.

@@ -119,6 +119,8 @@ type MeasurementResolver interface {
 	Body(ctx context.Context, obj *model.Measurement) (json.RawMessage, error)
 
 	Faults(ctx context.Context, obj *model.Measurement) ([]*model.FaultyMeasurement, error)
+
+	EarlierVerdicts(ctx context.Context, obj *model.Measurement) ([]*model.EarlierVerdict, error)
 }
 type MutationResolver interface {
 	CreateToken(ctx context.Context, input model.CreateTokenInput) (*model.CreateTokenPayload, error)
@@ -399,7 +401,7 @@ func newExecutionContext(
 	}
 }
 
-//go:embed "schema/alert.graphqls" "schema/archive.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/faulty.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
+//go:embed "schema/alert.graphqls" "schema/archive.graphqls" "schema/audit.graphqls" "schema/cause.graphqls" "schema/change.graphqls" "schema/country.graphqls" "schema/coverage.graphqls" "schema/event.graphqls" "schema/faulty.graphqls" "schema/heartbeat.graphqls" "schema/investigation.graphqls" "schema/measurement.graphqls" "schema/probe.graphqls" "schema/quality.graphqls" "schema/rescore.graphqls" "schema/root.graphqls" "schema/service.graphqls" "schema/testlist.graphqls" "schema/waitlist.graphqls" "schema/workflow.graphqls"
 var sourcesFS embed.FS
 
 func sourceData(filename string) string {
@@ -425,6 +427,7 @@ var sources = []*ast.Source{
 	{Name: "schema/measurement.graphqls", Input: sourceData("schema/measurement.graphqls"), BuiltIn: false},
 	{Name: "schema/probe.graphqls", Input: sourceData("schema/probe.graphqls"), BuiltIn: false},
 	{Name: "schema/quality.graphqls", Input: sourceData("schema/quality.graphqls"), BuiltIn: false},
+	{Name: "schema/rescore.graphqls", Input: sourceData("schema/rescore.graphqls"), BuiltIn: false},
 	{Name: "schema/root.graphqls", Input: sourceData("schema/root.graphqls"), BuiltIn: false},
 	{Name: "schema/service.graphqls", Input: sourceData("schema/service.graphqls"), BuiltIn: false},
 	{Name: "schema/testlist.graphqls", Input: sourceData("schema/testlist.graphqls"), BuiltIn: false},
@@ -963,6 +966,28 @@ func childFields_DiscardedSubmission(ctx context.Context, ec *executionContext, 
 	return nil, fmt.Errorf("no field named %q was found under type DiscardedSubmission", field.Name)
 }
 
+func childFields_EarlierVerdict(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
+	switch field.Name {
+	case "replacedAt":
+		return fieldContext_EarlierVerdict_replacedAt(ctx, ec, field)
+	case "anomaly":
+		return fieldContext_EarlierVerdict_anomaly(ctx, ec, field)
+	case "confirmed":
+		return fieldContext_EarlierVerdict_confirmed(ctx, ec, field)
+	case "failure":
+		return fieldContext_EarlierVerdict_failure(ctx, ec, field)
+	case "verdict":
+		return fieldContext_EarlierVerdict_verdict(ctx, ec, field)
+	case "scores":
+		return fieldContext_EarlierVerdict_scores(ctx, ec, field)
+	case "scorerVersion":
+		return fieldContext_EarlierVerdict_scorerVersion(ctx, ec, field)
+	case "fingerprintVersion":
+		return fieldContext_EarlierVerdict_fingerprintVersion(ctx, ec, field)
+	}
+	return nil, fmt.Errorf("no field named %q was found under type EarlierVerdict", field.Name)
+}
+
 func childFields_Event(ctx context.Context, ec *executionContext, field graphql.CollectedField) (*graphql.FieldContext, error) {
 	switch field.Name {
 	case "id":
@@ -1393,6 +1418,8 @@ func childFields_Measurement(ctx context.Context, ec *executionContext, field gr
 		return fieldContext_Measurement_eligibleForAnomalyScoring(ctx, ec, field)
 	case "maxTier":
 		return fieldContext_Measurement_maxTier(ctx, ec, field)
+	case "earlierVerdicts":
+		return fieldContext_Measurement_earlierVerdicts(ctx, ec, field)
 	}
 	return nil, fmt.Errorf("no field named %q was found under type Measurement", field.Name)
 }
@@ -9065,6 +9092,208 @@ func fieldContext_DiscardedSubmission_message(_ context.Context, ec *executionCo
 	return graphql.NewScalarFieldContext("DiscardedSubmission", field, false, false, errors.New("field of type String does not have child fields"))
 }
 
+func _EarlierVerdict_replacedAt(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_replacedAt(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ReplacedAt, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v time.Time) graphql.Marshaler {
+			return marshalNDateTime2timeᚐTime(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_replacedAt(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type DateTime does not have child fields"))
+}
+
+func _EarlierVerdict_anomaly(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_anomaly(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Anomaly, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return marshalNBoolean2bool(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_anomaly(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func _EarlierVerdict_confirmed(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_confirmed(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Confirmed, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return marshalNBoolean2bool(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_confirmed(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func _EarlierVerdict_failure(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_failure(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Failure, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v bool) graphql.Marshaler {
+			return marshalNBoolean2bool(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_failure(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type Boolean does not have child fields"))
+}
+
+func _EarlierVerdict_verdict(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_verdict(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Verdict, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Verdict) graphql.Marshaler {
+			return marshalNVerdict2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐVerdict(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_verdict(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "EarlierVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Verdict(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _EarlierVerdict_scores(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_scores(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.Scores, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *model.Scores) graphql.Marshaler {
+			return marshalNScores2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐScores(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_scores(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "EarlierVerdict",
+		Field:      field,
+		IsMethod:   false,
+		IsResolver: false,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_Scores(ctx, ec, field)
+		},
+	}
+	return fc, nil
+}
+
+func _EarlierVerdict_scorerVersion(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_scorerVersion(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.ScorerVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v string) graphql.Marshaler {
+			return marshalNString2string(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_EarlierVerdict_scorerVersion(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type String does not have child fields"))
+}
+
+func _EarlierVerdict_fingerprintVersion(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.EarlierVerdict) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_EarlierVerdict_fingerprintVersion(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return obj.FingerprintVersion, nil
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v *int) graphql.Marshaler {
+			return marshalOInt2ᚖint(ctx, ec, selections, v)
+		},
+		true,
+		false,
+	)
+}
+func fieldContext_EarlierVerdict_fingerprintVersion(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	return graphql.NewScalarFieldContext("EarlierVerdict", field, false, false, errors.New("field of type Int does not have child fields"))
+}
+
 func _Event_id(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Event) (ret graphql.Marshaler) {
 	return graphql.ResolveField(
 		ctx,
@@ -13091,6 +13320,38 @@ func _Measurement_maxTier(ctx context.Context, ec *executionContext, field graph
 }
 func fieldContext_Measurement_maxTier(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
 	return graphql.NewScalarFieldContext("Measurement", field, false, false, errors.New("field of type MaxTier does not have child fields"))
+}
+
+func _Measurement_earlierVerdicts(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.Measurement) (ret graphql.Marshaler) {
+	return graphql.ResolveField(
+		ctx,
+		ec.OperationContext,
+		field,
+		func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return fieldContext_Measurement_earlierVerdicts(ctx, ec, field)
+		},
+		func(ctx context.Context) (any, error) {
+			return ec.Resolvers.Measurement().EarlierVerdicts(ctx, obj)
+		},
+		nil,
+		func(ctx context.Context, selections ast.SelectionSet, v []*model.EarlierVerdict) graphql.Marshaler {
+			return marshalNEarlierVerdict2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐEarlierVerdictᚄ(ctx, ec, selections, v)
+		},
+		true,
+		true,
+	)
+}
+func fieldContext_Measurement_earlierVerdicts(_ context.Context, ec *executionContext, field graphql.CollectedField) (fc *graphql.FieldContext, err error) {
+	fc = &graphql.FieldContext{
+		Object:     "Measurement",
+		Field:      field,
+		IsMethod:   true,
+		IsResolver: true,
+		Child: func(ctx context.Context, field graphql.CollectedField) (*graphql.FieldContext, error) {
+			return childFields_EarlierVerdict(ctx, ec, field)
+		},
+	}
+	return fc, nil
 }
 
 func _MeasurementConnection_edges(ctx context.Context, ec *executionContext, field graphql.CollectedField, obj *model.MeasurementConnection) (ret graphql.Marshaler) {
@@ -31361,6 +31622,79 @@ func _DiscardedSubmission(ctx context.Context, ec *executionContext, sel ast.Sel
 	return out
 }
 
+var earlierVerdictImplementors = []string{"EarlierVerdict"}
+
+func _EarlierVerdict(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.EarlierVerdict) graphql.Marshaler {
+	fields := graphql.CollectFields(ec.OperationContext, sel, earlierVerdictImplementors)
+
+	out := graphql.NewFieldSet(fields)
+	deferredFieldSet := graphql.NewFieldSet(nil)
+	deferLabelToView := make(map[string]*graphql.FieldSetView)
+	for i, field := range fields {
+		switch field.Name {
+		case "__typename":
+			out.Values[i] = graphql.MarshalString("EarlierVerdict")
+		case "replacedAt":
+			out.Values[i] = _EarlierVerdict_replacedAt(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "anomaly":
+			out.Values[i] = _EarlierVerdict_anomaly(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "confirmed":
+			out.Values[i] = _EarlierVerdict_confirmed(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "failure":
+			out.Values[i] = _EarlierVerdict_failure(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "verdict":
+			out.Values[i] = _EarlierVerdict_verdict(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "scores":
+			out.Values[i] = _EarlierVerdict_scores(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "scorerVersion":
+			out.Values[i] = _EarlierVerdict_scorerVersion(ctx, ec, field, obj)
+			if out.Values[i] == graphql.Null {
+				out.Invalids++
+			}
+		case "fingerprintVersion":
+			out.Values[i] = _EarlierVerdict_fingerprintVersion(ctx, ec, field, obj)
+			if out.Values[i] == graphql.RequiredNull {
+				out.Invalids++
+			}
+		default:
+			panic("unknown field " + strconv.Quote(field.Name))
+		}
+	}
+	out.Dispatch(ctx)
+	if out.Invalids > 0 {
+		return graphql.Null
+	}
+
+	atomic.AddInt32(&ec.Deferred, int32(min(len(deferLabelToView), math.MaxInt32)))
+
+	ec.ProcessDeferredGroup(graphql.DeferredGroup{
+		Defers:   deferLabelToView,
+		Path:     graphql.GetPath(ctx),
+		FieldSet: deferredFieldSet,
+		Context:  ctx,
+	})
+
+	return out
+}
+
 var eventImplementors = []string{"Event", "Node"}
 
 func _Event(ctx context.Context, ec *executionContext, sel ast.SelectionSet, obj *model.Event) graphql.Marshaler {
@@ -33031,6 +33365,44 @@ func _Measurement(ctx context.Context, ec *executionContext, sel ast.SelectionSe
 			if out.Values[i] == graphql.Null {
 				atomic.AddUint32(&out.Invalids, 1)
 			}
+		case "earlierVerdicts":
+			field := field
+
+			innerFunc := func(ctx context.Context, fs *graphql.FieldSet) (res graphql.Marshaler) {
+				defer func() {
+					if r := recover(); r != nil {
+						ec.Error(ctx, ec.Recover(ctx, r))
+					}
+				}()
+				res = _Measurement_earlierVerdicts(ctx, ec, field, obj)
+				if res == graphql.Null {
+					atomic.AddUint32(&fs.Invalids, 1)
+				}
+				return res
+			}
+
+			if field.IsDeferred() {
+				deferredFieldSet.AddField(field)
+				fieldIndex := len(deferredFieldSet.Values) - 1
+				deferredFieldSet.Concurrently(fieldIndex, func(ctx context.Context) graphql.Marshaler {
+					return innerFunc(ctx, deferredFieldSet)
+				})
+
+				for _, deferrable := range field.Deferrables {
+					view, ok := deferLabelToView[deferrable.Label]
+					if !ok {
+						view = deferredFieldSet.NewView()
+						deferLabelToView[deferrable.Label] = view
+					}
+					view.AddIndices(fieldIndex)
+				}
+
+				// don't run the out.Concurrently() call below
+				out.Values[i] = graphql.Null
+				continue
+			}
+
+			out.Concurrently(i, func(ctx context.Context) graphql.Marshaler { return innerFunc(ctx, out) })
 		default:
 			panic("unknown field " + strconv.Quote(field.Name))
 		}
@@ -41055,6 +41427,32 @@ func marshalNDuration2timeᚐDuration(ctx context.Context, ec *executionContext,
 		}
 	}
 	return res
+}
+
+func marshalNEarlierVerdict2ᚕᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐEarlierVerdictᚄ(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v []*model.EarlierVerdict) graphql.Marshaler {
+	ret := graphql.MarshalSliceConcurrently(ctx, len(v), 0, false, func(ctx context.Context, i int) graphql.Marshaler {
+		fc := graphql.GetFieldContext(ctx)
+		fc.Result = &v[i]
+		return marshalNEarlierVerdict2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐEarlierVerdict(ctx, ec, sel, v[i])
+	})
+
+	for _, e := range ret {
+		if e == graphql.Null {
+			return graphql.Null
+		}
+	}
+
+	return ret
+}
+
+func marshalNEarlierVerdict2ᚖgithubᚗcomᚋopenvantageᚋvantageᚋgraphᚋmodelᚐEarlierVerdict(ctx context.Context, ec *executionContext, sel ast.SelectionSet, v *model.EarlierVerdict) graphql.Marshaler {
+	if v == nil {
+		if !graphql.HasFieldError(ctx, graphql.GetFieldContext(ctx)) {
+			graphql.AddErrorf(ctx, "the requested element is null which the schema does not allow")
+		}
+		return graphql.Null
+	}
+	return _EarlierVerdict(ctx, ec, sel, v)
 }
 
 func unmarshalNErrorCode2githubᚗcomᚋopenvantageᚋvantageᚋfaultᚐCode(ctx context.Context, ec *executionContext, v any) (fault.Code, error) {

@@ -108,6 +108,7 @@ func (k Retention) limits(now time.Time) map[string]time.Time {
 		{"measurement", k.Measurements},
 		{"body", k.Measurements},
 		{"discarded_submission", k.Measurements},
+		{"verdict", k.Measurements},
 		{"faulty_measurement", k.Measurements},
 		{"cause_evaluation", k.Events},
 		{"event", k.Events},

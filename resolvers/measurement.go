@@ -49,16 +49,19 @@ func (r *Resolver) shownMeasurements(ctx context.Context, rows ...db.Measurement
 		}
 	}
 	load := sync.OnceValues(func() (map[probe.ID]db.Probe, error) { return r.DB.ProbesByID(ctx, ids) })
-	loadFaults := sync.OnceValues(func() (map[measurement.ID][]db.Faulty, error) {
-		uids := make([]measurement.ID, len(rows))
-		for i, m := range rows {
-			uids[i] = m.UID
-		}
-		return r.DB.FaultsOf(ctx, uids)
-	})
+	uids := make([]measurement.ID, len(rows))
+	for i, m := range rows {
+		uids[i] = m.UID
+	}
+	loadFaults := sync.OnceValues(func() (map[measurement.ID][]db.Faulty, error) { return r.DB.FaultsOf(ctx, uids) })
+	loadEarlier := sync.OnceValues(func() (map[measurement.ID][]db.Verdict, error) { return r.DB.EarlierVerdicts(ctx, uids, maxEarlier) })
 	for _, m := range out {
 		m.LoadFaults = func() ([]db.Faulty, error) {
 			all, err := loadFaults()
+			return all[measurement.ID(m.UID)], err
+		}
+		m.LoadEarlier = func() ([]db.Verdict, error) {
+			all, err := loadEarlier()
 			return all[measurement.ID(m.UID)], err
 		}
 		m.LoadProbe = func() (*model.Probe, error) {

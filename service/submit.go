@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,12 @@ import (
 )
 
 // A Submission is one body as a probe wrote it. ReceivedAt is zero for now, or the instant as
-// of which an operator has an archived body judged and dated. Observed is where the sender's
-// address was seen; the zero Place is nowhere.
+// of which an operator has an archived body judged and dated; then UID may be the one that it has in
+// the archive. Observed is where the sender's address was seen; the zero Place is nowhere.
 type Submission struct {
 	Body       []byte
 	ReceivedAt time.Time
+	UID        measurement.ID
 	Observed   probe.Place
 }
 
@@ -202,6 +204,9 @@ func (s *Service) maySubmit(p access.Principal, sub Submission, now time.Time) e
 		return fault.New(fault.Unauthenticated, "This collector takes measurements of registered probes only. Send the probe's secret.")
 	}
 	if sub.ReceivedAt.IsZero() {
+		if sub.UID != "" {
+			return fault.Field("input.uid", "Only an archived body has a uid of its own: say when it was received.")
+		}
 		return nil
 	}
 	if err := p.NeedStaff(); err != nil {
@@ -229,7 +234,10 @@ func (s *Service) judge(p access.Principal, sub Submission, sum [32]byte, now ti
 		receivedAt = sub.ReceivedAt.UTC().Truncate(time.Microsecond)
 	}
 	item := &submission{ready: make(chan struct{})}
-	uid := measurement.NewID(receivedAt, m.Country, m.TestName, sub.Body)
+	uid, err := sub.uid(m, receivedAt)
+	if err != nil {
+		return nil, err
+	}
 	if reason, yes := m.Discard(); yes {
 		item.discard = reason
 		item.row = db.Measurement{UID: uid, ReceivedAt: receivedAt, Country: m.Country, ASN: m.ASN}
@@ -254,6 +262,19 @@ func (s *Service) judge(p access.Principal, sub Submission, sum [32]byte, now ti
 		item.row.Provenance = db.FromAnyone
 	}
 	return item, nil
+}
+
+// uid is a new one, or the one in the archive: that of a body from whose lines the measurement was cut out has another hash.
+func (sub Submission) uid(m *measurement.Measurement, receivedAt time.Time) (measurement.ID, error) {
+	own := measurement.NewID(receivedAt, m.Country, m.TestName, sub.Body)
+	if sub.UID == "" {
+		return own, nil
+	}
+	upTo := strings.LastIndex(string(own), "_")
+	if _, _, ok := sub.UID.Split(); !ok || !strings.HasPrefix(string(sub.UID), string(own[:upTo+1])) {
+		return "", fault.Field("input.uid", "The uid %.200q is not of this body: it would begin with %q.", string(sub.UID), string(own[:upTo+1]))
+	}
+	return sub.UID, nil
 }
 
 func row(m *measurement.Measurement, uid measurement.ID, receivedAt time.Time, v measurement.Verdict, set int) db.Measurement {
@@ -541,6 +562,14 @@ func (s *Service) FindVolumeFaults(ctx context.Context) error {
 }
 
 func scored(r db.Measurement) events.Event {
+	version, _ := strconv.Atoi(r.ScorerVersion)
+	return events.Event{
+		OccurredAt: r.ReceivedAt, Kind: events.MeasurementScored, Subject: "msm_" + string(r.UID), Country: r.Country, ASN: r.ASN,
+		Payload: events.Payload(scoredPayload(r)), RuleID: "SCORER", RuleVersion: version,
+	}
+}
+
+func scoredPayload(r db.Measurement) events.Scored {
 	body := events.Scored{
 		UID: r.UID, ReceivedAt: r.ReceivedAt, TestName: r.TestName, Input: r.Input, Domain: r.Domain, ReportID: r.ReportID,
 		SoftwareVersion: r.SoftwareVersion, OONIRunLinkID: r.OONIRunLinkID, ProbeID: r.ProbeID,
@@ -550,11 +579,7 @@ func scored(r db.Measurement) events.Event {
 	if !r.StartedAt.IsZero() {
 		body.StartedAt = &r.StartedAt
 	}
-	version, _ := strconv.Atoi(r.ScorerVersion)
-	return events.Event{
-		OccurredAt: r.ReceivedAt, Kind: events.MeasurementScored, Subject: "msm_" + string(r.UID), Country: r.Country, ASN: r.ASN,
-		Payload: events.Payload(body), RuleID: "SCORER", RuleVersion: version,
-	}
+	return body
 }
 
 // known leaves out the country that stands for none.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/openvantage/vantage/alert"
@@ -105,6 +106,8 @@ func summary(v Viewer, e events.Event, p db.Probe) string {
 		return investigationSummary(e)
 	case events.MeasurementScored:
 		return scoredSummary(e)
+	case events.MeasurementRescored:
+		return rescoredSummary(e)
 	case events.SubmissionDiscarded:
 		var d events.Discarded
 		_ = json.Unmarshal(e.Payload, &d)
@@ -224,6 +227,16 @@ func scoredSummary(e events.Event) string {
 		verdict = "shows an anomaly"
 	}
 	return fmt.Sprintf("One measurement, %s in %s on %s, %s.", of, e.Country, e.ASN, verdict)
+}
+
+func rescoredSummary(e events.Event) string {
+	var m events.Rescored
+	_ = json.Unmarshal(e.Payload, &m)
+	before := "as before"
+	if m.Outcome != m.Before.Outcome {
+		before = fmt.Sprintf("instead of %s", m.Before.Outcome)
+	}
+	return fmt.Sprintf("%s when judged again: %s %s.", strings.TrimSuffix(scoredSummary(e), "."), m.Outcome, before)
 }
 
 func outageReason(e events.Event) string {

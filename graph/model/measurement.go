@@ -50,7 +50,8 @@ type Measurement struct {
 	ProbeID   probe.ID               // empty when there is none, or it is not the viewer's to know
 	LoadProbe func() (*Probe, error) // finds the probe of that id
 
-	LoadFaults func() ([]db.Faulty, error)
+	LoadFaults  func() ([]db.Faulty, error)
+	LoadEarlier func() ([]db.Verdict, error)
 
 	scores json.RawMessage // as stored; read when somebody asks
 }
@@ -124,16 +125,8 @@ type Scores struct {
 	Verbatim        json.RawMessage
 }
 
-// Scores reads the score object; what our own scorer wrote always reads.
-func (m *Measurement) Scores() *Scores {
-	var s measurement.Scores
-	_ = json.Unmarshal(m.scores, &s)
-	return &Scores{
-		BlockingGeneral: s.BlockingGeneral, BlockingGlobal: s.BlockingGlobal, BlockingCountry: s.BlockingCountry,
-		BlockingIsp: s.BlockingISP, BlockingLocal: s.BlockingLocal, Accuracy: s.Accuracy,
-		Analysis: s.Analysis, Extra: s.Extra, Verbatim: m.scores,
-	}
-}
+// Scores are those behind the flags.
+func (m *Measurement) Scores() *Scores { return newScores(m.scores) }
 
 // Fingerprints are those that were found, in their order.
 func (m *Measurement) Fingerprints() []*FingerprintMatch {
@@ -145,6 +138,17 @@ func (m *Measurement) Fingerprints() []*FingerprintMatch {
 		return []*FingerprintMatch{}
 	}
 	return listed.Fingerprints
+}
+
+// newScores reads a stored score object; what our own scorer wrote always reads.
+func newScores(stored json.RawMessage) *Scores {
+	var s measurement.Scores
+	_ = json.Unmarshal(stored, &s)
+	return &Scores{
+		BlockingGeneral: s.BlockingGeneral, BlockingGlobal: s.BlockingGlobal, BlockingCountry: s.BlockingCountry,
+		BlockingIsp: s.BlockingISP, BlockingLocal: s.BlockingLocal, Accuracy: s.Accuracy,
+		Analysis: s.Analysis, Extra: s.Extra, Verbatim: stored,
+	}
 }
 
 // A FingerprintMatch is a fingerprint that was found.

@@ -1,0 +1,2 @@
+drop table imported_object;
+drop table verdict;
