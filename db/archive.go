@@ -74,19 +74,27 @@ func splitAll(uids []measurement.ID) (at []time.Time, cc, ids []string) {
 	return at, cc, ids
 }
 
-// LockPile keeps every other process from packing the pile until unlock is called. It reports false
-// when one does so already. The context that it returns ends when the lock is lost, for the
-// database lets others in then.
-func (d *DB) LockPile(ctx context.Context, p archive.Pile) (locked context.Context, unlock func(), ok bool, err error) {
+// A PileLock keeps every other process from packing a pile.
+type PileLock struct {
+	// Context ends when the lock is lost, for the database lets others in then.
+	Context context.Context //nolint:containedctx // it is what the lock is
+	Unlock  func()
+	key     string
+	pid     uint32
+}
+
+// LockPile locks a pile until Unlock is called. It reports false when another process has it.
+func (d *DB) LockPile(ctx context.Context, p archive.Pile) (l PileLock, ok bool, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
-		return nil, nil, false, translate(err)
+		return l, false, translate(err)
 	}
-	key := "pile:" + p.Hour.UTC().Format("2006010215") + "_" + string(p.Country) + "_" + p.TestName
-	err = conn.QueryRow(ctx, "select pg_try_advisory_lock(hashtextextended($1, 0))", key).Scan(&ok)
+	l.key = "pile:" + p.Hour.UTC().Format("2006010215") + "_" + string(p.Country) + "_" + p.TestName
+	l.pid = conn.Conn().PgConn().PID()
+	err = conn.QueryRow(ctx, "select pg_try_advisory_lock(hashtextextended($1, 0))", l.key).Scan(&ok)
 	if err != nil || !ok {
 		conn.Release()
-		return nil, nil, false, translate(err)
+		return l, false, translate(err)
 	}
 	locked, lose := context.WithCancelCause(ctx)
 	watching, stop := context.WithCancel(ctx)
@@ -95,10 +103,11 @@ func (d *DB) LockPile(ctx context.Context, p archive.Pile) (locked context.Conte
 		defer close(done)
 		// Nobody notifies this session: this returns when the session ends, or the watch.
 		if _, err := conn.Conn().WaitForNotification(watching); watching.Err() == nil {
-			lose(unavailable(errors.Join(errors.New("the lock of a pile was lost"), err)))
+			lose(unavailable(errors.Join(errLockLost, err)))
 		}
 	}()
-	return locked, func() {
+	l.Context = locked
+	l.Unlock = func() {
 		stop()
 		<-done
 		lose(nil)
@@ -108,7 +117,23 @@ func (d *DB) LockPile(ctx context.Context, p archive.Pile) (locked context.Conte
 			_ = conn.Conn().Close(freeing) // the lock goes with the session
 		}
 		conn.Release()
-	}, true, nil
+	}
+	return l, true, nil
+}
+
+var errLockLost = errors.New("the lock of a pile was lost")
+
+// Holds fails with UNAVAILABLE when the lock was lost, which its own session may not know yet: a database that is
+// gone without a word has let others in.
+func (r reader) Holds(ctx context.Context, l PileLock) error {
+	held, err := one(ctx, r, pgx.RowTo[bool], `select exists (select from pg_locks, hashtextextended($2, 0) k
+		where locktype = 'advisory' and granted and pid = $1 and objsubid = 1
+			and (classid::bigint << 32 | objid::bigint) = k and database = (select oid from pg_database where datname = current_database()))`,
+		int64(l.pid), l.key)
+	if err == nil && !held {
+		return unavailable(errLockLost)
+	}
+	return err
 }
 
 // A Pack is a file of bodies in the object store and one of lines. DamagedAt is zero while it is

@@ -29,11 +29,11 @@ func TestLimits(t *testing.T) {
 		"only what measurements say of probes is dropped unless a time is set": {Retention{}, map[string]time.Time{"probe_conduct": ago(3)}},
 		"bodies and discarded submissions go with the measurements": {
 			Retention{Measurements: 2 * day},
-			map[string]time.Time{"measurement": ago(2), "body": ago(2), "discarded_submission": ago(2), "verdict": ago(2), "probe_conduct": ago(3)},
+			map[string]time.Time{"measurement": ago(2), "body": ago(2), "discarded_submission": ago(2), "faulty_measurement": ago(2), "verdict": ago(2), "probe_conduct": ago(3)},
 		},
 		"each has its own time": {
 			Retention{Heartbeats: day, Measurements: 2 * day, Events: 3 * day},
-			map[string]time.Time{"heartbeat": ago(1), "measurement": ago(2), "body": ago(2), "discarded_submission": ago(2), "verdict": ago(2), "event": ago(3), "quality": ago(3), "cause_evaluation": ago(3), "probe_conduct": ago(3)},
+			map[string]time.Time{"heartbeat": ago(1), "measurement": ago(2), "body": ago(2), "discarded_submission": ago(2), "faulty_measurement": ago(2), "verdict": ago(2), "event": ago(3), "quality": ago(3), "cause_evaluation": ago(3), "probe_conduct": ago(3)},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,20 @@ func (w *world) holds(s *Service, all map[measurement.ID][]byte, packed int) {
 	}
 }
 
+// files are the objects of the store, without those that are being written.
+func files(tb testing.TB, s *Service) (names []string) {
+	tb.Helper()
+	for o, err := range s.settings.Archive.List(ctx, "") {
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if !strings.HasSuffix(o.Name, ".tmp") {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
 func folder(tb testing.TB) string {
 	tb.Helper()
 	return archive.FolderURL(tb.TempDir())
@@ -131,6 +146,36 @@ func TestPack(t *testing.T) {
 			t.Errorf("%+v %v", sum, err)
 		}
 	})
+
+	for _, step := range []string{"chosen", "half written", "verified"} {
+		t.Run("who loses the lock after "+step+" writes no more", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			s := w.archivist(folder(t))
+			all := w.bodies(s, 12)
+			w.wait(2 * time.Hour)
+			var before []string
+			s.packing = func(at string) error {
+				if at == step && before == nil {
+					w.count("select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and objsubid = 1 and database = (select oid from pg_database where datname = current_database())")
+					before = append(files(t, s), "")
+				}
+				return nil
+			}
+			if err := s.Pack(ctx); !fault.Is(err, fault.Unavailable) {
+				t.Fatal(err)
+			}
+			w.holds(s, all, 0)
+			if after := append(files(t, s), ""); !slices.Equal(before, after) {
+				t.Errorf("there was %q, and is %q", before, after)
+			}
+			s.packing = nil
+			if err := s.Pack(ctx); err != nil {
+				t.Fatal(err)
+			}
+			w.holds(s, all, 13)
+		})
+	}
 
 	for _, step := range []string{"chosen", "half written", "written", "verified", "committed"} {
 		t.Run("a process that ends after "+step+" loses nothing and leaves nothing twice", func(t *testing.T) {

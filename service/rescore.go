@@ -424,8 +424,11 @@ func (c *chunk) flush(ctx context.Context) error {
 // write replaces verdicts in one transaction. Rows are locked in the order of uids, then the rollup and the log
 // as everywhere (docs/decisions/019).
 func (r *rescorer) write(ctx context.Context, uids []measurement.ID, byUID map[measurement.ID]db.Measurement) (done []comparison, err error) {
-	at, _, _ := uids[0].Split()
-	if err := r.s.db.MakePartitionsFor(ctx, at); err != nil {
+	received := make([]time.Time, len(uids))
+	for i, uid := range uids {
+		received[i], _, _ = uid.Split()
+	}
+	if err := r.s.db.MakePartitionsFor(ctx, received...); err != nil {
 		return nil, err
 	}
 	err = r.s.db.WriteOften(context.WithoutCancel(ctx), func(tx *db.Tx) error {
