@@ -66,8 +66,8 @@ type rescoreCommand struct {
 	spanFlags
 	All     bool `help:"Also what is current already. Absent: a run passes over what was rescored before, so that one that was stopped is gone on with."`
 	DryRun  bool `help:"Say what would change, and change nothing."`
-	NoWrite bool `help:"Only read and score, and say how fast that is: the database is not asked what was said before." xor:"how"`
-	Stdout  bool `help:"Print a line of JSON for each measurement that changes, with what it shows before and after."  xor:"how"`
+	NoWrite bool `help:"Only read and score, and say how fast that is: the database is not asked what was said before."`
+	Stdout  bool `help:"Print a line of JSON for each measurement that changes, with what it shows before and after; with --no-write for each that is scored."`
 	Quiet   bool `short:"q" help:"Say nothing but the outcome."`
 }
 
@@ -95,7 +95,12 @@ func (c *rescoreCommand) run(ctx context.Context, s *service.Service, out io.Wri
 		lines := json.NewEncoder(out)
 		summary = os.Stderr
 		r.Changed = func(before, after db.Measurement) {
-			_ = lines.Encode(changedLine{before.UID, verdictOf(before), verdictOf(after)}) // a reader who left wants no more
+			line := changedLine{UID: after.UID, After: verdictOf(after)}
+			if !c.NoWrite {
+				was := verdictOf(before)
+				line.Before = &was
+			}
+			_ = lines.Encode(line) // a reader who left wants no more
 		}
 	}
 	sum, err := s.Rescore(ctx, r)
@@ -153,10 +158,10 @@ func printChanges(out io.Writer, changes map[service.Change]int) {
 	}
 }
 
-// A changedLine is one measurement that changed, for machines.
+// A changedLine is one measurement that changed, for machines; without Before it was only scored.
 type changedLine struct {
 	UID    measurement.ID `json:"uid"`
-	Before verdictLine    `json:"before"`
+	Before *verdictLine   `json:"before,omitempty"`
 	After  verdictLine    `json:"after"`
 }
 

@@ -121,6 +121,9 @@ func TestRescoreCommand(t *testing.T) {
 	says(run("--dry-run", "--countries", "it", "--tests", "web_connectivity", "--since", "2026-02-28"),
 		"10 measurements scored: 10 rows would be written, 2 changed, 2 announced", "ANOMALY INSUFFICIENT -> CONFIRMED BLOCKED", "_IT_webconnectivity_")
 	says(run("--dry-run", "--since", "2026-02-28T11:00:04Z", "--until", "2026-02-28T11:00:05Z"), "1 measurements scored: 1 rows would be written, 1 changed")
+	if lines := strings.Split(strings.TrimSpace(run("--no-write", "--stdout")), "\n"); len(lines) != 10 || strings.Contains(lines[0], "before") || !strings.Contains(lines[0], `"after"`) {
+		t.Errorf("scored are %q", lines)
+	}
 	var line changedLine
 	lines := strings.Split(strings.TrimSpace(run("--stdout")), "\n")
 	if err := json.Unmarshal([]byte(lines[0]), &line); err != nil || len(lines) != 2 || line.Before.Confirmed || !line.After.Confirmed || line.UID == "" || line.After.FingerprintVersion != 1 {

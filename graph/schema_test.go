@@ -413,7 +413,7 @@ func TestEntities(t *testing.T) {
 	noPage := map[string]string{
 		"Token": "nobody cites a credential", "Webhook": "nor where events go", "Silence": "it is of use to operators, while it lasts",
 		"Digest": "it speaks of alerts, which have pages", "TestListVersion": "its source is where it is cited from",
-		"UrlPriority": "it is of use to operators, while it holds",
+		"UrlPriority":       "it is of use to operators, while it holds",
 		"FaultyMeasurement": "its measurement has one",
 	}
 	entities := 0

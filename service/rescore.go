@@ -41,7 +41,8 @@ type Rescoring struct {
 	NoWrite              bool // only score: the database is not asked what was said before
 
 	// Progress, unless nil, is told from time to time. Changed, unless nil, is told of each measurement that shows something
-	// else, after the commit: of its verdicts, and what names it. They are called one at a time.
+	// else, after the commit: of its verdicts, and what names it. With NoWrite it is told of all, without what was said before.
+	// They are called one at a time.
 	Progress func(Rescored)
 	Changed  func(before, after db.Measurement)
 }
@@ -391,6 +392,11 @@ func (c *chunk) flush(ctx context.Context) error {
 	r.tell(func(sum *Rescored) {
 		sum.Scored += c.scored
 		sum.BodyBytes += c.bytes
+		if r.r.NoWrite && r.r.Changed != nil {
+			for _, m := range c.after {
+				r.r.Changed(db.Measurement{}, m)
+			}
+		}
 		for _, d := range done {
 			if d.kind > current {
 				sum.Written++
