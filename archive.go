@@ -30,9 +30,8 @@ type archiveCommand struct {
 
 type (
 	archiveVerify struct {
-		Since time.Time `format:"2006-01-02" help:"From this day on, by the receipt of bodies."`
-		Until time.Time `format:"2006-01-02" help:"Before this day."`
-		Quiet bool      `short:"q" help:"Say nothing but what is damaged, and the outcome."`
+		spanFlags
+		Quiet bool `short:"q" help:"Say nothing but what is damaged, and the outcome."`
 	}
 	archivePack struct {
 		Now   bool `help:"Hours that are not over too. Their later bodies get packs of their own."`
@@ -42,30 +41,25 @@ type (
 
 // Run fails when anything is damaged, or cannot be read.
 func (c *archiveVerify) Run(ctx context.Context, all *cli) error {
-	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout, os.Stderr) })
+	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout) })
 }
 
-func (c *archiveVerify) run(ctx context.Context, s *service.Service, out, progress io.Writer) error {
-	if c.Quiet {
-		progress = io.Discard
+func (c *archiveVerify) run(ctx context.Context, s *service.Service, out io.Writer) error {
+	began := time.Now()
+	of, err := c.span(began)
+	if err != nil {
+		return err
 	}
-	var q db.PackQuery
-	if !c.Since.IsZero() {
-		q.Since = &c.Since
-	}
-	if !c.Until.IsZero() {
-		q.Until = &c.Until
-	}
+	bar := newProgress(c.Quiet)
+	q := db.PackQuery{Since: of.since, Until: of.until, Countries: of.countries, TestNames: of.tests}
 	sum, err := s.VerifyArchive(ctx, q, func(v service.Verification) {
-		fmt.Fprintf(progress, "\r%s, %.1f MB read, %d damaged", packs(v.Packs), float64(v.Bytes)/1e6, v.Damaged)
+		bar.tell(0, 0, fmt.Sprintf("%s, %.1f MB read, %d damaged", packs(v.Packs), float64(v.Bytes)/1e6, v.Damaged))
 		for _, p := range v.Problems {
-			fmt.Fprintln(progress)
+			bar.interrupt()
 			fmt.Fprintln(out, p)
 		}
 	})
-	if sum.Packs > 0 {
-		fmt.Fprintln(progress)
-	}
+	bar.end(fmt.Sprintf("%.1f MB read in %s.", float64(sum.Bytes)/1e6, time.Since(began).Round(time.Millisecond)))
 	fmt.Fprintf(out, "%s: %d damaged, %d whole again.\n", packs(sum.Packs), sum.Damaged, sum.Repaired)
 	if err == nil && sum.Damaged > 0 {
 		err = errors.New("the archive is damaged: put these files back from a copy, and verify again")
@@ -75,19 +69,15 @@ func (c *archiveVerify) run(ctx context.Context, s *service.Service, out, progre
 
 // Run fails when a body that is due cannot be archived.
 func (c *archivePack) Run(ctx context.Context, all *cli) error {
-	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout, os.Stderr) })
+	return all.Archive.with(ctx, func(s *service.Service) error { return c.run(ctx, s, os.Stdout) })
 }
 
-func (c *archivePack) run(ctx context.Context, s *service.Service, out, progress io.Writer) error {
-	if c.Quiet {
-		progress = io.Discard
-	}
+func (c *archivePack) run(ctx context.Context, s *service.Service, out io.Writer) error {
+	bar, began := newProgress(c.Quiet), time.Now()
 	sum, err := s.PackBeside(ctx, c.Now, func(p service.Packing) {
-		fmt.Fprintf(progress, "\r%s, %s archived, %s left", packs(p.Packs), bodies(p.Bodies), bodies(p.Waiting))
+		bar.tell(int64(p.Bodies), int64(p.Bodies+p.Waiting), fmt.Sprintf("%s in %s archived", bodies(p.Bodies), packs(p.Packs)))
 	})
-	if sum.Packs > 0 {
-		fmt.Fprintln(progress)
-	}
+	bar.end(fmt.Sprintf("The spool was gone through in %s.", time.Since(began).Round(time.Millisecond)))
 	fmt.Fprintf(out, "%s in %s archived; %s left for later.\n", bodies(sum.Bodies), packs(sum.Packs), bodies(sum.Waiting))
 	if fault.Is(err, fault.Unavailable) {
 		err = fmt.Errorf("%w (%s)", err, archive.Advice(err))

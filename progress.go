@@ -75,6 +75,14 @@ func (p *progress) line(s string) {
 	p.previous = s
 }
 
+// interrupt makes room for other output.
+func (p *progress) interrupt() {
+	if p.bar && p.previous != "" {
+		fmt.Fprintln(p.out)
+		p.previous = ""
+	}
+}
+
 // end is the last line. Other output may follow.
 func (p *progress) end(s string) {
 	switch {
