@@ -76,25 +76,24 @@ func splitAll(uids []measurement.ID) (at []time.Time, cc, ids []string) {
 
 // A PileLock keeps every other process from packing a pile.
 type PileLock struct {
-	// Context ends when the lock is lost, for the database lets others in then.
-	Context context.Context //nolint:containedctx // it is what the lock is
-	Unlock  func()
-	key     string
-	pid     uint32
+	Unlock func()
+	key    string
+	pid    uint32
 }
 
-// LockPile locks a pile until Unlock is called. It reports false when another process has it.
-func (d *DB) LockPile(ctx context.Context, p archive.Pile) (l PileLock, ok bool, err error) {
+// LockPile locks a pile until Unlock is called. It reports false when another process has it. The context that it
+// returns ends when the lock is lost, for the database lets others in then.
+func (d *DB) LockPile(ctx context.Context, p archive.Pile) (locked context.Context, l PileLock, ok bool, err error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
-		return l, false, translate(err)
+		return nil, l, false, translate(err)
 	}
 	l.key = "pile:" + p.Hour.UTC().Format("2006010215") + "_" + string(p.Country) + "_" + p.TestName
 	l.pid = conn.Conn().PgConn().PID()
 	err = conn.QueryRow(ctx, "select pg_try_advisory_lock(hashtextextended($1, 0))", l.key).Scan(&ok)
 	if err != nil || !ok {
 		conn.Release()
-		return l, false, translate(err)
+		return nil, l, false, translate(err)
 	}
 	locked, lose := context.WithCancelCause(ctx)
 	watching, stop := context.WithCancel(ctx)
@@ -106,7 +105,6 @@ func (d *DB) LockPile(ctx context.Context, p archive.Pile) (l PileLock, ok bool,
 			lose(unavailable(errors.Join(errLockLost, err)))
 		}
 	}()
-	l.Context = locked
 	l.Unlock = func() {
 		stop()
 		<-done
@@ -118,7 +116,7 @@ func (d *DB) LockPile(ctx context.Context, p archive.Pile) (l PileLock, ok bool,
 		}
 		conn.Release()
 	}
-	return l, true, nil
+	return locked, l, true, nil
 }
 
 var errLockLost = errors.New("the lock of a pile was lost")

@@ -118,15 +118,15 @@ func (s *Service) pack(ctx context.Context, l look) (sum Packing, err error) {
 // packPile makes packs of a pile, of all of it or only while there are full ones in it, and tells of
 // each how many bodies, and bytes of the spool, it took.
 func (s *Service) packPile(ctx context.Context, pile db.SpooledPile, all bool, each func(bodies int, bytes int64)) error {
-	lock, ok, err := s.db.LockPile(ctx, pile.Pile)
+	ctx, lock, ok, err := s.db.LockPile(ctx, pile.Pile)
 	if err != nil || !ok { // another process is at it
 		return err
 	}
 	defer lock.Unlock()
 	for pile.Bytes > 0 && (all || pile.Bytes >= archive.PackBytes) {
-		bodies, n, err := s.packOnce(lock, pile.Pile)
+		bodies, n, err := s.packOnce(ctx, lock, pile.Pile)
 		if err != nil {
-			return cmp.Or(context.Cause(lock.Context), err)
+			return cmp.Or(context.Cause(ctx), err)
 		}
 		if bodies == 0 {
 			break // others were there between the look and the lock
@@ -139,8 +139,8 @@ func (s *Service) packPile(ctx context.Context, pile db.SpooledPile, all bool, e
 
 // packOnce makes one pack. Until its last step the spool has every body; after it, the pack. What a
 // crash leaves in the store has the name of the next attempt.
-func (s *Service) packOnce(lock db.PileLock, pile archive.Pile) (bodies int, bytes int64, err error) {
-	ctx, began := lock.Context, time.Now()
+func (s *Service) packOnce(ctx context.Context, lock db.PileLock, pile archive.Pile) (bodies int, bytes int64, err error) {
+	began := time.Now()
 	waiting, err := s.db.SpooledBodies(ctx, pile, archive.PackBodies)
 	if err != nil || len(waiting) == 0 {
 		return 0, 0, err
@@ -153,7 +153,7 @@ func (s *Service) packOnce(lock db.PileLock, pile archive.Pile) (bodies int, byt
 		return 0, 0, err
 	}
 	name := pile.Name(s.settings.Collector, sequence)
-	pack, bytes, err := s.upload(lock, pile, name, waiting)
+	pack, bytes, err := s.upload(ctx, lock, pile, name, waiting)
 	if err != nil || len(pack.Entries) == 0 {
 		return 0, 0, err
 	}
@@ -186,8 +186,7 @@ func (s *Service) packOnce(lock db.PileLock, pile archive.Pile) (bodies int, byt
 }
 
 // upload writes both objects of a pack with as many of the bodies as fit into it.
-func (s *Service) upload(lock db.PileLock, pile archive.Pile, name string, waiting []db.SpooledBody) (pack archive.Pack, bytes int64, err error) {
-	ctx := lock.Context
+func (s *Service) upload(ctx context.Context, lock db.PileLock, pile archive.Pile, name string, waiting []db.SpooledBody) (pack archive.Pack, bytes int64, err error) {
 	posts, err := s.settings.Archive.Create(ctx, name+archive.PostsSuffix)
 	if err != nil {
 		return pack, 0, err
@@ -218,18 +217,18 @@ func (s *Service) upload(lock db.PileLock, pile archive.Pile, name string, waiti
 	if pack, err = w.Close(name); err != nil {
 		return pack, 0, err
 	}
-	if err := s.commit(lock, posts); err != nil {
+	if err := s.commit(ctx, lock, posts); err != nil {
 		return pack, 0, err
 	}
 	if err := s.at("half written"); err != nil {
 		return pack, 0, err
 	}
-	return pack, bytes, s.commit(lock, lines)
+	return pack, bytes, s.commit(ctx, lock, lines)
 }
 
 // commit puts an object there, unless another process may be writing one of its name by now.
-func (s *Service) commit(lock db.PileLock, u *archive.Upload) error {
-	if err := s.db.Holds(lock.Context, lock); err != nil {
+func (s *Service) commit(ctx context.Context, lock db.PileLock, u *archive.Upload) error {
+	if err := s.db.Holds(ctx, lock); err != nil {
 		return err
 	}
 	return u.Commit()
