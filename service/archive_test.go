@@ -157,7 +157,7 @@ func TestPack(t *testing.T) {
 			var before []string
 			s.packing = func(at string) error {
 				if at == step && before == nil {
-					w.count("select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and objsubid = 1 and database = (select oid from pg_database where datname = current_database())")
+					w.count("select count(pg_terminate_backend(pid, 10000)) from pg_locks where locktype = 'advisory' and objsubid = 1 and database = (select oid from pg_database where datname = current_database())")
 					before = append(files(t, s), "")
 				}
 				return nil

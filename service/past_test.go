@@ -138,8 +138,11 @@ func TestThePastIsWhatWasStored(t *testing.T) {
 			what := rapid.SampledFrom([]string{
 				"hush", "hush", "measure", "measure", "fail", "fail", "retire", "reinstate", "activate", "standby", "sign", "open", "resolve", "retired",
 			}).Draw(rt, "what")
-			if step < 3 {
+			switch {
+			case step < 3:
 				what = []string{"sign", "standby", "open"}[step]
+			case step == 6: // chance alone left all of them at work once in some hundred runs
+				what = "retire"
 			}
 			w.act(rt, s, what, p, heard)
 			w.wait(10 * time.Second)
