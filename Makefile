@@ -78,9 +78,9 @@ OONI := $(VANTAGE_SHARED)/data/ooni
 
 bench: build ## Measure how fast and how large things are
 	@echo "Measuring the parts: scoring on one core, the engine, then the flows on a durable database."
-	@GOMAXPROCS=1 go test -run '^$$' -bench . ./measurement
+	@GOMAXPROCS=1 go test -run '^$$' -bench . ./jsonlex ./measurement
 	@go test -run '^$$' -bench . ./archive
-	@go test -run '^$$' -bench 'Get|Price|Spend|HTTPNormal|Idle|Deliver|Resume' ./engine
+	@go test -run '^$$' -bench 'Get|Price|Spend|ParseRequest|HTTPNormal|Idle|Deliver|Resume' ./engine
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && go test -run '^$$' -bench . -timeout 30m ./service
 	@echo "Measuring the whole program."
 	@PG_BINDIR=$$(sh scripts/need.sh postgres) && export PG_BINDIR && \
