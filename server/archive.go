@@ -20,6 +20,10 @@ import (
 // archivePath is where the archive's objects are, under their names in the store.
 const archivePath = "/archive/"
 
+// downloadPoints, of some 10 µs, are what it takes to read, hash and send a common pack; one of 20 MB takes
+// twice as much. Whoever has no token may have 200 at once, and two a second.
+const downloadPoints = 1000
+
 func openArchive(ctx context.Context, c Config) (*archive.Bucket, error) {
 	if c.ArchiveURL == "" || strings.HasPrefix(c.ArchiveURL, "mem:") {
 		return nil, errors.New("ARCHIVE_URL must name a place that lasts: file:///DIR or s3://BUCKET")
@@ -37,6 +41,10 @@ func openArchive(ctx context.Context, c Config) (*archive.Bucket, error) {
 // download sends an object of a pack to anybody. What is in the store and in no pack is not there, and
 // neither is what is known to be damaged.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) {
+	if err := s.charge(w, r, downloadPoints); err != nil {
+		s.writeFault(w, r, 0, err)
+		return
+	}
 	pack, o, err := s.packed(r.Context(), strings.TrimPrefix(r.URL.Path, archivePath))
 	if err != nil {
 		s.writeFault(w, r, 0, err)

@@ -120,3 +120,16 @@ func TestArchive(t *testing.T) { //nolint:tparallel // what comes last damages w
 		}
 	})
 }
+
+// TestDownloadsArePaidFor: who has spent what a source may is told when to come back.
+func TestDownloadsArePaidFor(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(c *server.Config) { c.RatePublic = server.Rate{PerSecond: 0.01, Burst: 1500} })
+	address := a.URL() + "/archive/raw/20260301/00/IT/ndt/2026030100_IT_ndt.n1.0.tar.gz"
+	for _, want := range []int{http.StatusNotFound, http.StatusTooManyRequests} {
+		res, text := a.send(t, http.MethodGet, address, nil, nil)
+		if res.StatusCode != want || (want == http.StatusTooManyRequests) != (res.Header.Get("Retry-After") != "") {
+			t.Errorf("answered %d %v %s, want %d", res.StatusCode, res.Header, text, want)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func (s *Server) routes(ctx context.Context, version string) error {
 	for _, path := range []string{"/api/", "/report", "/report/", "/bouncer/"} {
 		mux.Handle(path, rest)
 	}
-	mux.Handle("GET "+archivePath, http.HandlerFunc(s.download))
+	mux.Handle("GET "+archivePath, auth.wrap(http.HandlerFunc(s.download)))
 	if s.queue, err = s.newJobsPage(auth); err != nil {
 		return err
 	}
