@@ -54,6 +54,10 @@ func TestArchiveCommands(t *testing.T) { //nolint:tparallel // one after the oth
 			"it is packed when somebody says so", nil, pack(archivePack{Now: true}), "2 bodies in 1 pack archived; 0 bodies left for later.\n", "",
 		},
 		{"what was packed is whole", nil, verify(archiveVerify{}), "1 pack: 0 damaged, 0 whole again.\n", ""},
+		{
+			"a test is named as probes name it", nil, verify(archiveVerify{spanFlags: spanFlags{Tests: []string{"N_D_T"}}}),
+			"1 pack: 0 damaged, 0 whole again.\n", "",
+		},
 		{"other days are passed over", nil, verify(archiveVerify{spanFlags: spanFlags{Since: h.clock().Add(24 * time.Hour).Format(time.RFC3339)}}), "0 packs: 0 damaged, 0 whole again.\n", ""},
 		{
 			"a file that is missing is named", rename(file, away), verify(archiveVerify{Quiet: true}),

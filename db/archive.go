@@ -230,7 +230,8 @@ func (r reader) StoredBody(ctx context.Context, uid measurement.ID) (StoredBody,
 		where b.received_at = $1 and b.country = $2 and b.uid = $3`, at, cc, uid)
 }
 
-// A PackQuery says which packs; every nil condition holds. Times are of hours of receipt.
+// A PackQuery says which packs; every nil condition holds. Times are of hours of receipt, names of tests as probes or ids
+// spell them.
 type PackQuery struct {
 	Since, Until *time.Time
 	Countries    []string
@@ -257,7 +258,14 @@ func (q PackQuery) conditions(w *where) {
 	w.since("hour", q.Since)
 	w.until("hour", q.Until)
 	w.in("country", q.Countries)
-	w.in("test_name", q.TestNames)
+	var names []string
+	if q.TestNames != nil {
+		names = make([]string, len(q.TestNames))
+		for i, name := range q.TestNames {
+			names[i] = measurement.NameInID(name)
+		}
+	}
+	w.in("test_name", names)
 }
 
 // Packs returns a page of packs in the order in which they were archived. Page keys are ids.

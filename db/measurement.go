@@ -257,13 +257,7 @@ func (r reader) Measurement(ctx context.Context, uid measurement.ID) (Measuremen
 
 // MeasurementsByUID returns those of the measurements that exist.
 func (r reader) MeasurementsByUID(ctx context.Context, uids []measurement.ID) (map[measurement.ID]Measurement, error) {
-	var at []time.Time
-	var cc, ids []string
-	for _, uid := range uids {
-		if t, c, ok := uid.Split(); ok {
-			at, cc, ids = append(at, t), append(cc, string(c)), append(ids, string(uid))
-		}
-	}
+	at, cc, ids := splitAll(uids)
 	rows, err := list(ctx, r, scanMeasurement, measurementSelect+
 		" where (received_at, country, uid) in (select * from unnest($1::timestamptz[], $2::text[], $3::text[]))", at, cc, ids)
 	out := make(map[measurement.ID]Measurement, len(rows))
@@ -280,7 +274,7 @@ func (t *Tx) InsertMeasurements(ctx context.Context, all ...Measurement) error {
 	}
 	return copyIn(ctx, t, "measurement", "sort_at, "+measurementColumns, all, func(m *Measurement) []any {
 		return []any{
-			m.SortAt(), m.ReceivedAt, string(m.Country), string(m.UID), known(m.StartedAt), known(m.TestStartedAt), m.TestRuntime,
+			m.SortAt(), m.ReceivedAt, string(m.Country), string(m.UID), null(m.StartedAt), null(m.TestStartedAt), m.TestRuntime,
 			int64(m.ASN), known(int64(m.ResolverASN)), m.ReportID, m.Input, m.Domain, m.TestName, m.TestVersion, m.Platform, m.Architecture,
 			m.SoftwareName, m.SoftwareVersion, m.EngineName, m.EngineVersion, m.TestHelperAddress, m.TestHelperType, m.OONIRunLinkID,
 			string(m.Verified), m.Anomaly, m.Confirmed, m.Failure, m.BlockingType, m.Scores, m.ScoringProblem, m.ScorerVersion,
@@ -291,7 +285,7 @@ func (t *Tx) InsertMeasurements(ctx context.Context, all ...Measurement) error {
 	})
 }
 
-// known is nil for what is zero, and stands for NULL.
+// known stores what is zero as NULL. Of times null knows more zeros.
 func known[T comparable](v T) *T {
 	if v == *new(T) {
 		return nil

@@ -40,14 +40,10 @@ func (q RescoreQuery) where() *where {
 
 // packs are those that may hold such measurements.
 func (q RescoreQuery) packs() PackQuery {
-	p := PackQuery{Until: q.Until, Countries: q.Countries}
+	p := PackQuery{Until: q.Until, Countries: q.Countries, TestNames: q.TestNames}
 	if q.Since != nil {
 		hour := q.Since.Truncate(time.Hour)
 		p.Since = &hour
-	}
-	for _, name := range q.TestNames {
-		pile, _ := archive.PileOf(measurement.NewID(time.Unix(0, 0), "ZZ", name, nil))
-		p.TestNames = append(p.TestNames, pile.TestName)
 	}
 	return p
 }

@@ -19,10 +19,12 @@ type ID string
 // idTime is the layout of an ID's receive time, UTC.
 const idTime = "20060102150405.000000"
 
+// NameInID is a test's name as ids and archives spell it, the peer's way: in lower case and without underscores;
+// whatever else is neither letter nor digit is dropped too, since "_" separates the parts of an id.
+func NameInID(testName string) string { return strings.Map(idLetter, testName) }
+
 // NewID makes the ID of a body received at receivedAt, which is cut to microseconds. A country that
-// is not two letters becomes ZZ. The test name is spelled as the peer does, in lower case and
-// without underscores; whatever else is neither letter nor digit is dropped too, since "_" separates
-// the parts.
+// is not two letters becomes ZZ.
 func NewID(receivedAt time.Time, c country.Code, testName string, body []byte) ID {
 	c, ok := upperCountry(string(c))
 	if !ok {
@@ -30,7 +32,7 @@ func NewID(receivedAt time.Time, c country.Code, testName string, body []byte) I
 	}
 	sum := sha512.Sum512(body)
 	return ID(receivedAt.UTC().Truncate(time.Microsecond).Format(idTime) + "_" + string(c) + "_" +
-		strings.Map(idLetter, testName) + "_" + hex.EncodeToString(sum[:8]))
+		NameInID(testName) + "_" + hex.EncodeToString(sum[:8]))
 }
 
 // At is the ID of the same body, had it been received at another time.

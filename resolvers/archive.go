@@ -2,7 +2,6 @@ package resolvers
 
 import (
 	"context"
-	"strings"
 
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/graph/model"
@@ -15,13 +14,7 @@ func (r *queryResolver) Packs(ctx context.Context, filter *model.PackFilter, fir
 	}
 	var q db.PackQuery
 	if filter != nil {
-		q = db.PackQuery{Since: filter.Since, Until: filter.Until, Countries: strs(filter.Countries)}
-		for _, name := range filter.TestNames {
-			q.TestNames = append(q.TestNames, strings.ReplaceAll(strings.ToLower(name), "_", ""))
-		}
-		if filter.TestNames != nil && q.TestNames == nil {
-			q.TestNames = []string{}
-		}
+		q = db.PackQuery{Since: filter.Since, Until: filter.Until, Countries: strs(filter.Countries), TestNames: filter.TestNames}
 	}
 	rows, err := r.DB.Packs(ctx, q, p)
 	if err != nil {

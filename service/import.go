@@ -157,8 +157,7 @@ func (r *importer) wanted(p archive.Pile) bool {
 		return false
 	}
 	return r.o.TestNames == nil || slices.ContainsFunc(r.o.TestNames, func(name string) bool {
-		of, _ := archive.PileOf(measurement.NewID(p.Hour, p.Country, name, nil))
-		return of.TestName == p.TestName
+		return measurement.NameInID(name) == p.TestName
 	})
 }
 
