@@ -430,12 +430,13 @@ func TestTrimmed(t *testing.T) {
 	origin := a.origin(t)
 	const stored = 1200 // three parts as they are read from the database
 	a.exec(t, `insert into event (seq, recorded_at, country, occurred_at, kind, subject, asn, payload, rule_id, rule_version, caused_by)
-		select nextval('log_seq'), now(), '', now(), 'FINGERPRINTS_IMPORTED', '', 0, '{}', repeat('x', 1000), 1, '{}' from generate_series(1, $1)`, stored)
+		select nextval('log_seq'), now(), '', now(), 'FINGERPRINTS_IMPORTED', '', 0, '{}', repeat('x', 2000), 1, '{}' from generate_series(1, $1)`, stored)
 	b := startOn(t, a.dsn) // it remembers nothing of that
 	present := b.origin(t)
 
 	p := promise{field: "events", document: `($after: Cursor) { events(after: $after) {
-		cursor seq ruleId again: ruleId andAgain: ruleId } }`} // so large that a reader who pauses stops the reading of the log for him
+		cursor seq a: ruleId b: ruleId c: ruleId d: ruleId e: ruleId f: ruleId } }`} // 14 MB: more than what buffers of TCP take
+	// from a reader who pauses, so that he stops the reading of the log for him
 	type follower struct {
 		reader
 		on stream
