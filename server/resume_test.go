@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -466,18 +467,21 @@ func TestTrimmed(t *testing.T) {
 	}
 	a.exec(t, "update log_floor set seq = (select max(seq) from event)")
 	a.exec(t, "delete from event")
-	for _, past := range []string{`probe(id: "prb_0000000000000001", asOf: $at) { id }`, "coverage(asOf: $at) { __typename }", "probeBoard(asOf: $at) { asOf }"} {
-		wantFault(t, a.do(t, "", "query ($at: DateTime) { "+past+" }", object{"at": time.Now()}), fault.Invalid, "asOf")
+	ends, firsts := make([]error, len(behind)), make([]int64, len(behind))
+	var reading sync.WaitGroup
+	for i, f := range behind { // side by side: who waits too long for his turn is cut off
+		firsts[i] = f.seq
+		reading.Go(func() { ends[i] = f.read(f.on, f.has(stored)) })
 	}
-	for _, f := range behind {
-		first := f.seq
-		err := f.read(f.on, f.has(stored))
+	reading.Wait()
+	for i, f := range behind {
+		err := ends[i]
 		var end *ending
 		if !errors.As(err, &end) || end.kind != "error" || len(end.problems()) != 1 || end.problems()[0].Extensions.Code != fault.Resync {
 			t.Fatalf("who was behind got %d messages, and then %v", len(f.got), err)
 		}
-		if n := int64(len(f.got)); f.seq != first+n-1 {
-			t.Errorf("%d messages lie between %d and %d", n, first, f.seq)
+		if n := int64(len(f.got)); f.seq != firsts[i]+n-1 {
+			t.Errorf("%d messages lie between %d and %d", n, firsts[i], f.seq)
 		}
 		if f.on, err = f.open(t.Context(), a, overSocket); err == nil {
 			_, err = f.on.next()
@@ -485,6 +489,9 @@ func TestTrimmed(t *testing.T) {
 		if !errors.As(err, &end) || len(end.problems()) != 1 || end.problems()[0].Extensions.Code != fault.Resync {
 			t.Errorf("who comes back is told %v", err)
 		}
+	}
+	for _, past := range []string{`probe(id: "prb_0000000000000001", asOf: $at) { id }`, "coverage(asOf: $at) { __typename }", "probeBoard(asOf: $at) { asOf }"} {
+		wantFault(t, a.do(t, "", "query ($at: DateTime) { "+past+" }", object{"at": time.Now()}), fault.Invalid, "asOf")
 	}
 
 	a.register(t, "IT", 1)
