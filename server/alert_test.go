@@ -46,10 +46,6 @@ func TestAlerts(t *testing.T) {
 	const monitored = "mutation { setCountryMonitored(input: {country: NZ, monitored: false}) { userErrors { code } } }"
 	equal(t, a.ask(t, operator, monitored, nil), object{"setCountryMonitored": object{"userErrors": []any{}}})
 	p := a.register(t, "NZ", 1)
-	eventually(t, "the reactor began", func() bool {
-		var n int
-		return a.sql.QueryRow(t.Context(), "select count(*) from reactor where name = 'alert'").Scan(&n) == nil && n == 1
-	})
 	changes := a.subscribe(t, operator, "subscription { alertChanged { cursor seq kind from to reason actor alert { id fingerprint } } }", nil)
 	a.listening(t, "alertChanged", 1)
 	members := []object{{"probe": p.id}, {"probe": "prb_0000000000000002"}}

@@ -112,7 +112,11 @@ func prepare(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 	return a
 }
 
-// run serves until the test ends.
+// reactors is how many the service has.
+const reactors = 5
+
+// run serves until the test ends. A reactor begins where the log ends when it first runs: run waits for that, or one might
+// miss what the test does first.
 func (a *api) run(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -128,6 +132,10 @@ func (a *api) run(t *testing.T) {
 			t.Errorf("the server stopped with %v", err)
 		}
 		a.sql.Close()
+	})
+	eventually(t, "the reactors began", func() bool {
+		var n int
+		return a.sql.QueryRow(t.Context(), "select count(*) from reactor").Scan(&n) == nil && n == reactors
 	})
 }
 
