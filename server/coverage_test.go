@@ -42,9 +42,8 @@ func TestCoverage(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	operator := a.issue(t, access.Operator)
-	changes := a.subscribe(t, "", `subscription { coverageChanged(filter: {codes: ["DE"]}) { cursor seq country { code } kind have required deficit reason
-		replacement { id } coverage { have } } }`, nil)
-	a.listening(t, "coverageChanged", 1)
+	changes := a.subscribe(t, "", `subscription ($after: Cursor) { coverageChanged(filter: {codes: ["DE"]}, after: $after) {
+		cursor seq country { code } kind have required deficit reason replacement { id } coverage { have } } }`, object{"after": a.origin(t)})
 	alone := a.counting(t, operator, "DE", 1)
 	first, second := a.counting(t, operator, "DE", 2), a.counting(t, operator, "DE", 2)
 	silent := a.register(t, "DE", 3)
@@ -156,8 +155,8 @@ func TestWaitlist(t *testing.T) {
 	t.Run("a waiting probe takes the place of a silent one, and the public is told without its network", func(t *testing.T) {
 		a.ask(t, operator, `mutation ($id: ID!) { standbyProbe(input: {probeId: $id}) { probe { lifecycle } userErrors { code } } }`, object{"id": p.id})
 		lost := a.counting(t, operator, "DE", 64502)
-		changes := a.subscribe(t, "", `subscription { coverageChanged { kind country { code } replacement { id state for { id } candidate { id } network { asn } deadline reason } } }`, nil)
-		a.listening(t, "coverageChanged", 1)
+		changes := a.subscribe(t, "", `subscription ($after: Cursor) { coverageChanged(after: $after) {
+			kind country { code } replacement { id state for { id } candidate { id } network { asn } deadline reason } } }`, object{"after": a.origin(t)})
 		if _, err := a.sql.Exec(t.Context(), `update probe set liveness = 'OFFLINE', offline_since = now() - interval '3 hours', deadline_at = null where id = $1`, lost.id); err != nil {
 			t.Fatal(err)
 		}

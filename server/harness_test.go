@@ -423,6 +423,24 @@ func next(t *testing.T, s *client.Subscription) object {
 	if err := s.Next(ctx, &data); err != nil {
 		t.Fatalf("waiting for a message: %v", err)
 	}
+	return decoded(t, data)
+}
+
+// until has something happen until the subscription tells of it: without a cursor, nobody is told when one has begun.
+func until(t *testing.T, s *client.Subscription, act func()) object {
+	t.Helper()
+	var data json.RawMessage
+	eventually(t, "the subscription tells of what happens", func() bool {
+		act()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return s.Next(ctx, &data) == nil
+	})
+	return decoded(t, data)
+}
+
+func decoded(t *testing.T, data json.RawMessage) object {
+	t.Helper()
 	out := object{}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
