@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/openvantage/vantage/access"
 	"github.com/openvantage/vantage/server"
 )
@@ -18,8 +20,16 @@ func (a *api) grade(t *testing.T, p probe, n int) {
 	if _, err := a.sql.Exec(t.Context(), "update probe set standing = $2 where id = $1", p.id, string(standing)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.sql.Exec(t.Context(), `insert into event (seq, recorded_at, occurred_at, kind, subject, country, asn, payload, rule_id, rule_version, caused_by)
-		select nextval('log_seq'), $2, $2, 'QUALITY_SCORED', id, country, asn, $3, 'R7', 1, '{}' from probe where id = $1`, p.id, now, string(marshal(t, object{"judged": n}))); err != nil {
+	err := pgx.BeginFunc(t.Context(), a.sql, func(tx pgx.Tx) error {
+		// Without the lock, a later number may be committed before this one, which whoever reads the log then passes by.
+		if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock($1)", int64(logLock)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `insert into event (seq, recorded_at, occurred_at, kind, subject, country, asn, payload, rule_id, rule_version, caused_by)
+			select nextval('log_seq'), $2, $2, 'QUALITY_SCORED', id, country, asn, $3, 'R7', 1, '{}' from probe where id = $1`, p.id, now, string(marshal(t, object{"judged": n})))
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }
