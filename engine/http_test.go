@@ -496,7 +496,7 @@ func TestHTTPSlowBody(t *testing.T) {
 	s := newSiteEngine(t, nil)
 	t.Cleanup(s.stop)
 	server := httptest.NewUnstartedServer(s.Engine)
-	server.Config.ReadTimeout = 200 * time.Millisecond
+	server.Config.ReadTimeout = 3 * time.Second // in which clients that run late say what they have to say
 	server.Start()
 	t.Cleanup(server.Close)
 
