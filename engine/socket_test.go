@@ -290,8 +290,14 @@ func TestSocketClose(t *testing.T) {
 		go func() { done <- d.Close(ctx) }()
 		d.until(d.tb, "it is closing", func() bool {
 			d.sockets.mu.Lock()
-			defer d.sockets.mu.Unlock()
-			return d.sockets.closing
+			told := d.sockets.closing
+			d.sockets.mu.Unlock()
+			for _, s := range d.sockets.all() {
+				s.mu.Lock()
+				told = told && s.leaving // what it is asked from here on is too late
+				s.mu.Unlock()
+			}
+			return told
 		})
 		return done
 	}
