@@ -78,7 +78,7 @@ func (p peer) welcome() {
 }
 
 func (p peer) close(code int, reason string) {
-	if err := p.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second)); err != nil {
+	if err := p.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Minute)); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -198,17 +198,19 @@ func TestSubscribe(t *testing.T) {
 	} {
 		t.Run(name+" is answered by closing", func(t *testing.T) {
 			t.Parallel()
-			told := make(chan error, 1)
-			s := subscribe(t, converse(t, func(p peer) {
-				p.welcome()
-				p.say("%s", message)
-				_, _, err := p.conn.ReadMessage()
-				told <- err
-			}))
-			closed(t, s.Next(t.Context(), nil), 4004)
-			if err := <-told; !websocket.IsCloseError(err, 4004) {
-				t.Errorf("the server was told %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) { // or its words might come too late
+				told := make(chan error, 1)
+				s := subscribe(t, converse(t, func(p peer) {
+					p.welcome()
+					p.say("%s", message)
+					_, _, err := p.conn.ReadMessage()
+					told <- err
+				}))
+				closed(t, s.Next(t.Context(), nil), 4004)
+				if err := <-told; !websocket.IsCloseError(err, 4004) {
+					t.Errorf("the server was told %v", err)
+				}
+			})
 		})
 	}
 	t.Run("a refused token fails the subscription with the close code", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -196,20 +197,20 @@ func TestSocketFloods(t *testing.T) {
 
 	t.Run("with time, more messages may be sent, and after a pause no more than at first", func(t *testing.T) {
 		t.Parallel()
-		for pause, want := range map[time.Duration]int{0: 0, 100 * time.Millisecond: 5, time.Second: 50, time.Hour: 60} {
-			s, _, end := newOutbox(t, false, SocketLimits{MessageBurst: 60, MessagesPerSecond: 50})
-			s.credited = time.Now().Add(-pause)
-			n := 0
-			for began := time.Now(); s.spend() == nil; n++ {
-				if time.Since(began) > 10*time.Millisecond {
-					t.Skip("this machine does nothing for long times")
+		synctest.Test(t, func(t *testing.T) { // no time passes meanwhile
+			for pause, want := range map[time.Duration]int{0: 0, 100 * time.Millisecond: 5, time.Second: 50, time.Hour: 60} {
+				s, _, end := newOutbox(t, false, SocketLimits{MessageBurst: 60, MessagesPerSecond: 50})
+				s.credited = time.Now().Add(-pause)
+				n := 0
+				for s.spend() == nil {
+					n++
 				}
+				if n != want {
+					t.Errorf("after %v %d messages may be sent, want %d", pause, n, want)
+				}
+				end()
 			}
-			if n != want {
-				t.Errorf("after %v %d messages may be sent, want %d", pause, n, want)
-			}
-			end()
-		}
+		})
 	})
 }
 
@@ -227,45 +228,52 @@ func TestSocketHousekeeping(t *testing.T) {
 	t.Parallel()
 	t.Run("sockets are pinged, and those that do not answer are dropped", func(t *testing.T) {
 		t.Parallel()
-		const every = 200 * time.Millisecond
-		d := newDock(t, func(o *Options) { o.Sockets.PingEvery = every })
-		began := time.Now()
-		gone, here := d.join(t), d.join(t)
-		gone.say(operating("1", "subscription { ticks { seq } }"))
-		d.callsOf(t, 1)
-		pings := 0
-		for len(d.ended) == 0 || pings < 4 {
-			first, b, err := here.frame()
-			if err != nil || first != finalFrame|framePing || len(b) > 0 {
-				t.Fatalf("%#x %q came, %v", first, b, err)
+		synctest.Test(t, func(t *testing.T) {
+			const every = 200 * time.Millisecond
+			d := newBubbleDock(t, func(o *Options) { o.Sockets.PingEvery = every })
+			began := time.Now()
+			gone, here := d.join(t), d.join(t)
+			gone.say(operating("1", "subscription { ticks { seq } }"))
+			d.callsOf(t, 1)
+			pings := 0
+			for len(d.ended) == 0 || pings < 4 {
+				first, b, err := here.frame()
+				if err != nil || first != finalFrame|framePing || len(b) > 0 {
+					t.Fatalf("%#x %q came, %v", first, b, err)
+				}
+				here.send(masked(finalFrame|framePong, nil))
+				pings++
 			}
-			here.send(masked(finalFrame|framePong, nil))
-			pings++
-		}
-		if took := time.Since(began); took < time.Duration(pings)*every {
-			t.Errorf("%d pings came in %v", pings, took)
-		}
-		if code := <-d.ended; code != closeAbnormal {
-			t.Errorf("it ended with %d", code)
-		}
-		if left := len(d.sockets.all()); left != 1 {
-			t.Errorf("%d sockets are left", left)
-		}
-		d.until(t, "its subscription ends", func() bool { return d.groupCount() == 0 })
-		if b, _ := io.ReadAll(gone.in); strings.ReplaceAll(string(b), "\x89\x00", "") != "" {
-			t.Errorf("it was told %q", b)
-		}
+			if took := time.Since(began); took < time.Duration(pings)*every {
+				t.Errorf("%d pings came in %v", pings, took)
+			}
+			if code := <-d.ended; code != closeAbnormal {
+				t.Errorf("it ended with %d", code)
+			}
+			synctest.Wait()
+			if left := len(d.sockets.all()); left != 1 {
+				t.Errorf("%d sockets are left", left)
+			}
+			if n := d.groupCount(); n != 0 {
+				t.Errorf("%d subscriptions go on", n)
+			}
+			if b, _ := io.ReadAll(gone.in); strings.ReplaceAll(string(b), "\x89\x00", "") != "" {
+				t.Errorf("it was told %q", b)
+			}
+		})
 	})
 
 	t.Run("a message that does not end closes with 1008", func(t *testing.T) {
 		t.Parallel()
-		d := newDock(t, func(o *Options) { o.Sockets.InitTimeout = 100 * time.Millisecond })
-		p := d.join(t)
-		p.send(masked(frameText, []byte(`{"type":`)))
-		p.ends(1008, "A message took too long")
-		p = d.join(t)
-		p.send(masked(finalFrame|frameText, []byte(`{"type":"ping"}`))[:12])
-		p.ends(1008, "A message took too long")
+		synctest.Test(t, func(t *testing.T) {
+			d := newBubbleDock(t, nil)
+			p := d.join(t)
+			p.send(masked(frameText, []byte(`{"type":`)))
+			p.ends(1008, "A message took too long")
+			p = d.join(t)
+			p.send(masked(finalFrame|frameText, []byte(`{"type":"ping"}`))[:12])
+			p.ends(1008, "A message took too long")
+		})
 	})
 }
 
@@ -282,8 +290,14 @@ func TestSocketClose(t *testing.T) {
 		go func() { done <- d.Close(ctx) }()
 		d.until(d.tb, "it is closing", func() bool {
 			d.sockets.mu.Lock()
-			defer d.sockets.mu.Unlock()
-			return d.sockets.closing
+			told := d.sockets.closing
+			d.sockets.mu.Unlock()
+			for _, s := range d.sockets.all() {
+				s.mu.Lock()
+				told = told && s.leaving // what it is asked from here on is too late
+				s.mu.Unlock()
+			}
+			return told
 		})
 		return done
 	}
@@ -470,7 +484,11 @@ func TestSocketGoroutines(t *testing.T) { //nolint:paralleltest // see above
 			t.Error(err)
 		}
 	})
-	if err := goleak.Find(before); err != nil {
+	err := goleak.Find(before)
+	for end := time.Now().Add(patience); err != nil && time.Now().Before(end); {
+		err = goleak.Find(before)
+	}
+	if err != nil {
 		t.Error(err)
 	}
 }

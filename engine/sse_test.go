@@ -113,14 +113,15 @@ func (r sseReader) seqs(tb testing.TB, n int) (out []int) {
 
 // bubble serves the engine inside a synctest bubble, where time passes when everybody waits and
 // nothing may go on after the test. Clients get a pipe, on which what one does not read the other
-// cannot write.
-func (s *site) bubble(tb testing.TB, config *http.Server) {
+// cannot write; dial makes more of them.
+func (s *site) bubble(tb testing.TB, config *http.Server) (dial func() (net.Conn, error)) {
 	tb.Helper()
 	l := pipeListener{make(chan net.Conn), make(chan struct{})}
 	config.Handler = s.Engine
 	done := make(chan error)
 	go func() { done <- config.Serve(l) }()
-	transport := &http.Transport{DisableCompression: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil }}
+	dial = func() (net.Conn, error) { return l.dial(), nil }
+	transport := &http.Transport{DisableCompression: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() }}
 	s.url, s.client = "http://site", &http.Client{Transport: transport}
 	tb.Cleanup(func() {
 		s.stop()
@@ -130,6 +131,7 @@ func (s *site) bubble(tb testing.TB, config *http.Server) {
 			tb.Error(err)
 		}
 	})
+	return dial
 }
 
 type pipeListener struct {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -27,6 +28,7 @@ type dock struct {
 	*site
 	tb      testing.TB
 	address string
+	open    func() (net.Conn, error)
 	ended   chan int // the codes of sockets that ended
 }
 
@@ -43,6 +45,26 @@ type whoKey struct{}
 // newDock serves until the test ends, and then checks that Close leaves nothing behind. A
 // connection_init may say who asks; whoever says a code is refused with it.
 func newDock(tb testing.TB, change func(*Options)) *dock {
+	tb.Helper()
+	d := newDockEngine(tb, change)
+	server := httptest.NewServer(d.Engine)
+	d.url, d.address = server.URL, server.Listener.Addr().String()
+	d.open = func() (net.Conn, error) { return net.Dial("tcp", d.address) }
+	tb.Cleanup(server.Close)
+	d.run(tb)
+	return d
+}
+
+// newBubbleDock is one inside a synctest bubble, where nothing is late.
+func newBubbleDock(tb testing.TB, change func(*Options)) *dock {
+	tb.Helper()
+	d := newDockEngine(tb, change)
+	d.open = d.bubble(tb, &http.Server{})
+	d.run(tb)
+	return d
+}
+
+func newDockEngine(tb testing.TB, change func(*Options)) *dock {
 	tb.Helper()
 	d := &dock{tb: tb, ended: make(chan int, 50_000)}
 	d.site = newSiteEngine(tb, func(o *Options) {
@@ -74,8 +96,12 @@ func newDock(tb testing.TB, change func(*Options)) *dock {
 			change(o)
 		}
 	})
-	server := httptest.NewServer(d.Engine)
-	d.url, d.address = server.URL, server.Listener.Addr().String()
+	return d
+}
+
+// run looks after the websockets until the test ends.
+func (d *dock) run(tb testing.TB) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	running := make(chan error)
 	go func() { running <- d.Run(ctx) }()
@@ -89,9 +115,7 @@ func newDock(tb testing.TB, change func(*Options)) *dock {
 		if err := d.Close(grace); err != nil {
 			tb.Error(err)
 		}
-		server.Close()
 	})
-	return d
 }
 
 // A peer is a client that can send anything.
@@ -108,7 +132,7 @@ const offer = "Sec-WebSocket-Protocol: graphql-transport-ws\r\n"
 // connect sends the beginning of a request and returns the answer.
 func (d *dock) connect(tb testing.TB, request string) (*peer, *http.Response) {
 	tb.Helper()
-	conn, err := net.Dial("tcp", d.address)
+	conn, err := d.open()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -423,12 +447,17 @@ func TestWebsocketInit(t *testing.T) {
 
 	t.Run("none closes with 4408", func(t *testing.T) {
 		t.Parallel()
-		d := newDock(t, func(o *Options) { o.Sockets.InitTimeout = 50 * time.Millisecond })
-		idle, busy, joined := d.dial(t), d.dial(t), d.join(t)
-		busy.say(`{"type":"ping"}`)
-		idle.ends(4408, "Connection initialisation timeout")
-		busy.ends(4408, "Connection initialisation timeout")
-		joined.lives()
+		for _, busy := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				d := newBubbleDock(t, nil)
+				p, joined := d.dial(t), d.join(t)
+				if busy {
+					p.say(`{"type":"ping"}`)
+				}
+				p.ends(4408, "Connection initialisation timeout")
+				joined.lives()
+			})
+		}
 	})
 }
 

@@ -43,8 +43,8 @@ func TestPrivacyOfCauses(t *testing.T) { //nolint:tparallel // its end changes w
 	l, peer := a.plant(t, operator), a.register(t, "IT", elsewhere)
 	a.activate(t, operator, peer)
 	a.beat(t, peer, "IT", elsewhere)
-	told := a.subscribe(t, researcher, `subscription { events(filter: {kinds: [CAUSE_CHANGED]}) { kind summary network { asn } subject { id } ruleId country { code } } }`, nil)
-	a.listening(t, "events", 1)
+	told := a.subscribe(t, researcher, `subscription ($after: Cursor) { events(filter: {kinds: [CAUSE_CHANGED]}, after: $after) {
+		kind summary network { asn } subject { id } ruleId country { code } } }`, object{"after": a.origin(t)})
 	a.silence(t, l.id, peer.id)
 	for _, e := range []object{next(t, told), next(t, told)} {
 		if text := string(marshal(t, e)); strings.Contains(text, "AS42") || !strings.Contains(text, "POSSIBLE_COUNTRY_BLOCK") && !strings.Contains(text, "UNKNOWN") {

@@ -112,7 +112,11 @@ func prepare(t *testing.T, dsn string, change ...func(*server.Config)) *api {
 	return a
 }
 
-// run serves until the test ends.
+// reactors is how many the service has.
+const reactors = 5
+
+// run serves until the test ends. A reactor begins where the log ends when it first runs: run waits for that, or one might
+// miss what the test does first.
 func (a *api) run(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -128,6 +132,10 @@ func (a *api) run(t *testing.T) {
 			t.Errorf("the server stopped with %v", err)
 		}
 		a.sql.Close()
+	})
+	eventually(t, "the reactors began", func() bool {
+		var n int
+		return a.sql.QueryRow(t.Context(), "select count(*) from reactor").Scan(&n) == nil && n == reactors
 	})
 }
 
@@ -415,6 +423,24 @@ func next(t *testing.T, s *client.Subscription) object {
 	if err := s.Next(ctx, &data); err != nil {
 		t.Fatalf("waiting for a message: %v", err)
 	}
+	return decoded(t, data)
+}
+
+// until has something happen until the subscription tells of it: without a cursor, nobody is told when one has begun.
+func until(t *testing.T, s *client.Subscription, act func()) object {
+	t.Helper()
+	var data json.RawMessage
+	eventually(t, "the subscription tells of what happens", func() bool {
+		act()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return s.Next(ctx, &data) == nil
+	})
+	return decoded(t, data)
+}
+
+func decoded(t *testing.T, data json.RawMessage) object {
+	t.Helper()
 	out := object{}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()

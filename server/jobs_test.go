@@ -35,6 +35,10 @@ func TestJobsPage(t *testing.T) {
 		t.Errorf("the cookie is %+v", c)
 	}
 	signed := http.Header{"Cookie": {c.Name + "=" + c.Value}}
+	eventually(t, "the queues are known", func() bool {
+		_, body := a.send(t, http.MethodGet, at+"/api/queues?limit=9", signed, nil)
+		return strings.Contains(body, "pager") && strings.Contains(body, "mail")
+	})
 
 	for name, x := range map[string]struct {
 		method, path string

@@ -52,10 +52,6 @@ func TestEveryMutationTwice(t *testing.T) {
 	operator, admin := a.issue(t, access.Operator), a.issue(t, access.Admin)
 	p, candidate, other := a.register(t, "IT", 30722), a.register(t, "IT", 1267), a.register(t, "FR", 3215)
 	a.exec(t, "update probe set lifecycle = 'WARMUP' where id = any($1)", []string{p.id, candidate.id})
-	eventually(t, "the reactor began", func() bool {
-		var n int
-		return a.sql.QueryRow(t.Context(), "select count(*) from reactor where name = 'alert'").Scan(&n) == nil && n == 1
-	})
 	a.found(t, "FLAPPING_STARTED", "IT", candidate.id, object{"reason": "Up and down."})
 	a.found(t, "FLAPPING_STARTED", "FR", other.id, object{"reason": "Up and down."})
 	var alerts []object

@@ -135,9 +135,10 @@ func TestPoints(t *testing.T) {
 	t.Run("everyone can ask what is left, and which limits hold", func(t *testing.T) {
 		t.Parallel()
 		a := start(t, func(c *server.Config) {
-			c.RatePublic, c.RateProbe = server.Rate{PerSecond: 1, Burst: 1001}, server.Rate{PerSecond: 2.5, Burst: 1002}
-			c.RateResearcher, c.RateOperator = server.Rate{PerSecond: 3, Burst: 1003}, server.Rate{PerSecond: 4, Burst: 1004}
-			c.RateAdmin = server.Rate{PerSecond: 5, Burst: 1005}
+			// So slow that what the question costs is not back before it is answered.
+			c.RatePublic, c.RateProbe = server.Rate{PerSecond: 0.5, Burst: 1001}, server.Rate{PerSecond: 0.125, Burst: 1002}
+			c.RateResearcher, c.RateOperator = server.Rate{PerSecond: 0.25, Burst: 1003}, server.Rate{PerSecond: 0.375, Burst: 1004}
+			c.RateAdmin = server.Rate{PerSecond: 0.625, Burst: 1005}
 			c.RegistrationsPerHour, c.MaxDocumentBytes, c.MaxConnectionsPerClient = 7, 100_000, 77
 		})
 		for _, c := range []struct {
@@ -145,11 +146,11 @@ func TestPoints(t *testing.T) {
 			burst     int
 			perSecond string
 		}{
-			{"", 1001, "1"},
-			{a.register(t, "IT", 30722).secret, 1002, "2.5"},
-			{a.issue(t, access.Researcher), 1003, "3"},
-			{a.issue(t, access.Operator), 1004, "4"},
-			{a.issue(t, access.Admin), 1005, "5"},
+			{"", 1001, "0.5"},
+			{a.register(t, "IT", 30722).secret, 1002, "0.125"},
+			{a.issue(t, access.Researcher), 1003, "0.25"},
+			{a.issue(t, access.Operator), 1004, "0.375"},
+			{a.issue(t, access.Admin), 1005, "0.625"},
 		} {
 			asked := time.Now()
 			data := a.ask(t, c.token, `{ rateLimit { ...R } viewer { rateLimit { ...R } }

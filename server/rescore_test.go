@@ -38,9 +38,8 @@ func TestRescored(t *testing.T) {
 			"failure": nil, "response": object{"code": 200, "headers": object{}, "body": "<html>This is blocked.</html>"},
 		}}},
 	})), "measurement", "uid")
-	news := a.subscribe(t, "", `subscription { events(filter: {kinds: [MEASUREMENT_RESCORED]}) { kind summary country { code }
-		subject { ... on Measurement { uid confirmed probe { id } } } } }`, nil)
-	a.listening(t, "events", 1)
+	news := a.subscribe(t, "", `subscription ($after: Cursor) { events(filter: {kinds: [MEASUREMENT_RESCORED]}, after: $after) { kind summary country { code }
+		subject { ... on Measurement { uid confirmed probe { id } } } } }`, object{"after": a.origin(t)})
 	d, err := db.Open(t.Context(), a.dsn, db.Options{})
 	if err != nil {
 		t.Fatal(err)
