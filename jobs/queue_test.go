@@ -64,7 +64,7 @@ func (c *cluster) process(rate float64, table ...job) (r *Runner, stop func()) {
 		c.t.Fatal(err)
 	}
 	r = New(d, nil, Retention{}, rate, slog.New(slog.NewTextHandler(c, nil)))
-	r.table, r.pace = table, pace{jobFor: time.Second, deliverFor: time.Second, rescue: 2 * time.Second, startAgain: time.Second, stopFor: time.Second}
+	r.table, r.pace = table, pace{jobFor: 20 * time.Second, deliverFor: 20 * time.Second, rescue: 30 * time.Second, startAgain: time.Second, stopFor: 20 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
