@@ -97,17 +97,25 @@ func (c *cluster) until(what string, holds func() bool) {
 	for began := time.Now(); !holds(); <-tick.C {
 		if time.Since(began) > patience {
 			state := c.text("select coalesce(json_agg(j)::text, '') || (select coalesce(json_agg(l)::text, '') from river.river_leader l) from river.river_job j")
-			c.t.Fatalf("waited in vain until %s; the queue is %s, the log is\n%s", what, state, c.log.String())
+			c.t.Fatalf("waited in vain until %s; the queue is %s, the log is\n%s", what, state, c.told())
 		}
 	}
 }
 
+func (c *cluster) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.runs)
+}
+
 func (c *cluster) ran(enough int) func() bool {
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.runs) >= enough
-	}
+	return func() bool { return c.count() >= enough }
+}
+
+func (c *cluster) told() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.log.String()
 }
 
 func (c *cluster) text(query string, args ...any) (s string) {
@@ -131,7 +139,7 @@ func TestRun(t *testing.T) {
 		}
 		c.until("there are runs", c.ran(3))
 		for _, stop := range stops[:2] { // the leader is among them, or comes next
-			before := len(c.runs)
+			before := c.count()
 			stop()
 			c.until("others carry on", c.ran(before+3))
 		}
@@ -139,8 +147,8 @@ func TestRun(t *testing.T) {
 		if n := c.text("select count(*)::text from (select args from river.river_job where kind = 'note' group by args having count(*) > 1) x"); n != "0" {
 			t.Errorf("%s instants were put into the queue twice", n)
 		}
-		if n := c.text("select count(*)::text from river.river_job where kind = 'note' and state = 'completed' and attempt = 1"); n != fmt.Sprint(len(c.runs)) {
-			t.Errorf("%d runs of %s jobs", len(c.runs), n)
+		if n := c.text("select count(*)::text from river.river_job where kind = 'note' and state = 'completed' and attempt = 1"); n != fmt.Sprint(c.count()) {
+			t.Errorf("%d runs of %s jobs", c.count(), n)
 		}
 	})
 
@@ -155,7 +163,7 @@ func TestRun(t *testing.T) {
 		<-tries
 		<-tries
 		stop()
-		if told := c.log.String(); !strings.Contains(told, "job=unlucky attempt=1") || !strings.Contains(told, "out of luck") {
+		if told := c.told(); !strings.Contains(told, "job=unlucky attempt=1") || !strings.Contains(told, "out of luck") {
 			t.Errorf("told was %q", told)
 		}
 	})
@@ -181,7 +189,7 @@ func TestRun(t *testing.T) {
 		go func() { ended <- r.Run(ctx) }()
 		<-began
 		cancel()
-		if err := <-ended; err != nil || !strings.Contains(c.log.String(), "did not end in time") {
+		if err := <-ended; err != nil || !strings.Contains(c.told(), "did not end in time") {
 			t.Errorf("it ended with %v", err)
 		}
 	})
