@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -221,7 +222,8 @@ func TestSchedule(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("each %v at %v times the speed", x.every, x.rate), func(t *testing.T) {
 			t.Parallel()
-			began, start := time.Now(), time.Date(2026, 3, 1, 10, 3, 0, 0, time.UTC)
+			var began time.Time
+			start := time.Date(2026, 3, 1, 10, 3, 0, 0, time.UTC)
 			c := newCluster(t)
 			d, err := db.Open(t.Context(), c.url, db.Options{Clock: func() time.Time {
 				return start.Add(time.Duration(float64(time.Since(began)) * x.rate))
@@ -230,25 +232,28 @@ func TestSchedule(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(d.Close)
-			s := schedule{New(d, nil, Retention{}, x.rate, slog.New(slog.DiscardHandler)), x.every}
-			if s.step() != x.step {
-				t.Errorf("it steps by %v, want %v", s.step(), x.step)
-			}
-			var steps []time.Duration
-			at := time.Now()
-			for range 5 {
-				next := s.Next(at)
-				server := start.Add(time.Duration(float64(next.Sub(began)) * x.rate))
-				if off := server.Sub(server.Round(x.step)).Abs(); off > time.Duration(x.rate*float64(20*time.Millisecond)) {
-					t.Errorf("%v is no multiple", server)
+			synctest.Test(t, func(t *testing.T) { // no time passes between a look at one clock and at the other
+				began = time.Now()
+				s := schedule{New(d, nil, Retention{}, x.rate, slog.New(slog.DiscardHandler)), x.every}
+				if s.step() != x.step {
+					t.Errorf("it steps by %v, want %v", s.step(), x.step)
 				}
-				steps = append(steps, next.Sub(at).Round(50*time.Millisecond))
-				at = next
-			}
-			want := s.real(x.step).Round(50 * time.Millisecond)
-			if slices.ContainsFunc(steps[1:], func(d time.Duration) bool { return (d - want).Abs() > 50*time.Millisecond }) {
-				t.Errorf("it steps by %v, want %v", steps, want)
-			}
+				var steps []time.Duration
+				at := began
+				for range 5 {
+					next := s.Next(at)
+					server := start.Add(time.Duration(float64(next.Sub(began)) * x.rate))
+					if off := server.Sub(server.Round(x.step)).Abs(); off > time.Duration(x.rate*float64(20*time.Millisecond)) {
+						t.Errorf("%v is no multiple", server)
+					}
+					steps = append(steps, next.Sub(at).Round(50*time.Millisecond))
+					at = next
+				}
+				want := s.real(x.step).Round(50 * time.Millisecond)
+				if slices.ContainsFunc(steps[1:], func(d time.Duration) bool { return (d - want).Abs() > 50*time.Millisecond }) {
+					t.Errorf("it steps by %v, want %v", steps, want)
+				}
+			})
 		})
 	}
 }
