@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -114,15 +115,10 @@ func TestMigrate(t *testing.T) {
 		// A backend needs a moment to notice that its client is gone.
 		gone := query[bool](t, conn, `select coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) from pg_stat_activity
 			where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`)
-		for tries := 0; ; tries++ {
+		until(t, fmt.Sprintf("the end of the other connections (%v)", gone), func() bool {
 			n := query[int](t, conn, `select count(*)::int from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`)
-			if n[0] == 0 {
-				break
-			}
-			if tries > 2000 {
-				t.Fatalf("%d connections are left (%v)", n[0], gone)
-			}
-		}
+			return n[0] == 0
+		})
 	})
 
 	t.Run("an address that makes no sense is refused", func(t *testing.T) {
