@@ -2,7 +2,6 @@ package db_test
 
 import (
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/db/dbtest"
 	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/programtest"
 )
 
 // schema is every column, index and function, one a line.
@@ -139,10 +139,5 @@ func TestMigrate(t *testing.T) {
 // closedPort is the address of a database where nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "postgres://u:p@" + l.Addr().String() + "/x?sslmode=disable"
+	return "postgres://u:p@" + programtest.Free(t) + "/x?sslmode=disable"
 }
