@@ -229,7 +229,7 @@ func TestProblems(t *testing.T) {
 		"a key that is wrong for now":  {answer: status(403), want: notify.Problem{Text: "It answered 403."}},
 		"a receiver that is not there": {url: "http://" + programtest.Free(t), want: notify.Problem{Text: "It cannot be reached, or broke off."}},
 		"a certificate of nobody":      {url: tls.URL, want: notify.Problem{Text: "Its certificate cannot be trusted."}},
-		"a name of nobody":             {url: "http://nobody.invalid/", want: notify.Problem{Text: "Its name has no address."}},
+		"a name of nobody":             {url: "http://no..body/", want: notify.Problem{Text: "Its name has no address."}},
 		"a redirect to a private place": {
 			answer: func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusTemporaryRedirect)
