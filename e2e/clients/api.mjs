@@ -38,6 +38,14 @@ export async function join() {
   return id
 }
 
+// changeOf is the first change of a probe, of those that a subscription tells: what others did before may be told late.
+export async function changeOf(id, changes, next = changes.next()) {
+  for (; ; next = changes.next()) {
+    const { probeStateChanged } = (await within(next, 'a change')).value.data
+    if (probeStateChanged.probe.id === id) return probeStateChanged
+  }
+}
+
 let bodies = 0
 // submit sends a measurement with a body of some bytes, and returns its uid.
 export async function submit(bytes) {

@@ -6,7 +6,7 @@
 // a line. Prints a JSON summary; exit code 1 means that a check failed, 2 that it was called wrongly.
 import { createClient } from 'graphql-ws'
 import { WebSocket } from 'ws'
-import { ask, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, sign, step, submit, token, until, url, within } from './api.mjs'
+import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, sign, step, submit, token, until, url, within } from './api.mjs'
 
 // A watch is a client whose sockets are watched.
 function watch(options = {}) {
@@ -75,13 +75,11 @@ await step('subscribes', async () => {
   const change = changes.next()
   equal(typeof (await within(pulses.next(), 'a pulse')).value.data.pulse.seq, 'number', 'the pulse')
   const id = await join()
-  const { value } = await within(change, 'a change')
-  equal([value.data.probeStateChanged.probe.id, value.data.probeStateChanged.conflated], [id, 0], 'the change')
+  equal((await changeOf(id, changes, change)).conflated, 0, 'the change')
   equal(seen.sockets.length, 1, 'sockets')
   await pulses.return()
   const other = changes.next()
-  const second = await join()
-  for (let got = await within(other, 'another change'); got.value.data.probeStateChanged.probe.id !== second;) got = await within(changes.next(), 'another change')
+  await changeOf(await join(), changes, other)
   equal(seen.codes, [], 'the socket goes on')
   await changes.return()
   await until('the socket to be closed', () => seen.codes.length > 0)
