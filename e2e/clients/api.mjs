@@ -84,6 +84,10 @@ export async function metric(name) {
   return Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.split(' ')[1] ?? 0)
 }
 
+// Clients that connect again try for a minute, as long as a restart may take.
+export const retryMillis = 50
+export const retryAttempts = 60_000 / retryMillis
+
 // restart has whoever runs this restart the server, gracefully and at the same address; it says so
 // on standard output and waits for a line on standard input.
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()

@@ -6,9 +6,9 @@
 // TOKEN is an operator's. When this prints a line "restart", the caller restarts the server and writes
 // a line. Prints a JSON summary; exit code 1 means that a check failed, 2 that it was called wrongly.
 import { createClient } from 'graphql-sse'
-import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, sign, step, submit, token, until, url, within } from './api.mjs'
+import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, retryAttempts, retryMillis, sign, step, submit, token, until, url, within } from './api.mjs'
 
-const brisk = { retry: () => new Promise((resolve) => setTimeout(resolve, 50)), retryAttempts: 200 }
+const brisk = { retry: () => new Promise((resolve) => setTimeout(resolve, retryMillis)), retryAttempts }
 const as = (secret) => createClient({ url, headers: { authorization: `Bearer ${secret}` }, ...brisk })
 const client = as(token)
 

@@ -6,14 +6,14 @@
 // a line. Prints a JSON summary; exit code 1 means that a check failed, 2 that it was called wrongly.
 import { createClient } from 'graphql-ws'
 import { WebSocket } from 'ws'
-import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, sign, step, submit, token, until, url, within } from './api.mjs'
+import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, retryAttempts, retryMillis, sign, step, submit, token, until, url, within } from './api.mjs'
 
 // A watch is a client whose sockets are watched.
 function watch(options = {}) {
   const seen = { connecting: 0, sockets: [], codes: [], reasons: [], pongs: 0 }
   const client = createClient({
-    url: url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${token}` }, retryWait: () => new Promise((resolve) => setTimeout(resolve, 50)),
-    retryAttempts: 200, onNonLazyError: () => {}, ...options,
+    url: url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${token}` }, retryWait: () => new Promise((resolve) => setTimeout(resolve, retryMillis)),
+    retryAttempts, onNonLazyError: () => {}, ...options,
     on: {
       connecting: () => seen.connecting++,
       opened: (socket) => seen.sockets.push(socket),
