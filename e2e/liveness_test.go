@@ -46,7 +46,7 @@ func TestSilence(t *testing.T) {
 	t.Parallel()
 	ctx := deadline(t)
 	const rate = 60
-	s := serve(t, "CLOCK_RATE=60")
+	s := serve(t, "CLOCK_RATE=60", unhurried)
 	operator := s.operator(t)
 	changes := subscribeStateChanges(ctx, t, operator)
 	b := newBeater(ctx, t, operator)
