@@ -552,10 +552,10 @@ func TestTrouble(t *testing.T) {
 	t.Run("a store that stalls is given up, when it is read and when it is written", func(t *testing.T) {
 		t.Parallel()
 		f := archivetest.StartFake(t)
-		b := open(t, f.URL, short)
-		if err := put(b, p.Posts.Name, tarball); err != nil {
+		if err := put(open(t, f.URL, patience), p.Posts.Name, tarball); err != nil {
 			t.Fatal(err)
 		}
+		b := open(t, f.URL, short)
 		f.Trouble(f.Stall)
 		began := time.Now()
 		_, err := b.Body(ctx, p.Posts.Name, p.Entries[0])

@@ -112,15 +112,19 @@ func TestAppend(t *testing.T) {
 // ahead must meet everything all the same.
 func TestNumbersAreInTheOrderOfCommits(t *testing.T) {
 	t.Parallel()
-	const writers, each = 8, 25
+	const writers, each, looks = 8, 25, 10
 	d, url := open(t)
 	readers := connect(t, url)
+	looked := make(chan struct{}) // closed when the reader has looked often
 	var written, kept atomic.Int64
 	var all sync.WaitGroup
 	for w := range writers {
 		p := probe.Probe{ID: probe.ID(fmt.Sprintf("prb_%016x", w)), Country: "DE"}
 		all.Go(func() {
 			for i := range each {
+				if i == each-1 {
+					<-looked
+				}
 				fails := i%6 == 5
 				err := d.Write(context.Background(), func(tx *db.Tx) error {
 					for n := range i % 4 {
@@ -179,7 +183,9 @@ func TestNumbersAreInTheOrderOfCommits(t *testing.T) {
 				n++
 			}
 		}
-		promises = append(promises, promise{through: head.Seq, events: n})
+		if promises = append(promises, promise{through: head.Seq, events: n}); len(promises) == looks {
+			close(looked)
+		}
 		found, err := readers.HeartbeatsAfter(t.Context(), beatAt, now.Add(-time.Hour), 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -207,9 +213,6 @@ func TestNumbersAreInTheOrderOfCommits(t *testing.T) {
 			t.Errorf("through %d there were %d events, and later %d", p.through, p.events, n)
 		}
 	}
-	if len(promises) < 10 {
-		t.Errorf("the reader looked only %d times", len(promises))
-	}
 }
 
 // A list and the place in the log that it was read at: events after it lead from the list to
@@ -218,6 +221,8 @@ func TestReadIsOneInstant(t *testing.T) {
 	t.Parallel()
 	const probes, changes = 6, 40
 	d, url := open(t)
+	viewer := connect(t, url)
+	looked := make(chan struct{}) // closed after the first snapshot
 	var all sync.WaitGroup
 	var writing atomic.Int32
 	for n := range probes {
@@ -226,6 +231,9 @@ func TestReadIsOneInstant(t *testing.T) {
 		all.Go(func() {
 			defer writing.Add(-1)
 			for i := range changes { // one heartbeat every 16 minutes: up, degraded, down and flapping
+				if i == changes/2 {
+					<-looked
+				}
 				p = advance(t, d, p, beat(p, now.Add(time.Duration(i)*16*time.Minute)))
 			}
 		})
@@ -235,7 +243,6 @@ func TestReadIsOneInstant(t *testing.T) {
 		board []db.Probe
 	}
 	var taken []snapshot
-	viewer := connect(t, url)
 	for last := false; !last; {
 		last = writing.Load() == 0
 		var s snapshot
@@ -251,7 +258,9 @@ func TestReadIsOneInstant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		taken = append(taken, s)
+		if taken = append(taken, s); len(taken) == 1 {
+			close(looked)
+		}
 	}
 	all.Wait()
 	log := logged(t, d)
@@ -316,14 +325,8 @@ func TestListen(t *testing.T) {
 		}
 		return woken, ended, cancel
 	}
-	within := func(t *testing.T, d time.Duration) context.Context {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), d)
-		t.Cleanup(cancel)
-		return ctx
-	}
 
-	t.Run("a commit of another process wakes the reader within a second", func(t *testing.T) {
+	t.Run("a commit of another process wakes the reader", func(t *testing.T) {
 		t.Parallel()
 		d, url := open(t)
 		woken, _, cancel := listen(t, d)
@@ -333,20 +336,12 @@ func TestListen(t *testing.T) {
 			tx.Append(events.Event{OccurredAt: now, Kind: "A"})
 			return nil
 		})
-		select {
-		case <-woken:
-		case <-within(t, time.Second).Done():
-			t.Fatal("not woken")
-		}
+		until(t, "it is woken", func() bool { return len(woken) == 1 })
 		write(t, other, func(_ context.Context, tx *db.Tx) error {
 			tx.InsertHeartbeats(events.Heartbeat{Heartbeat: beat(probe.Probe{ID: "p"}, now)})
 			return nil
 		})
-		select {
-		case <-woken:
-		case <-within(t, time.Second).Done():
-			t.Fatal("not woken by a heartbeat")
-		}
+		until(t, "it is woken by a heartbeat", func() bool { return len(woken) == 2 })
 	})
 
 	t.Run("a transaction without events wakes nobody, nor does one that fails", func(t *testing.T) {
@@ -378,13 +373,8 @@ func TestListen(t *testing.T) {
 		if len(cut) != 1 {
 			t.Fatalf("%d connections were cut", len(cut))
 		}
-		select {
-		case err := <-ended:
-			if !fault.Is(err, fault.Unavailable) {
-				t.Errorf("it returned %v", err)
-			}
-		case <-within(t, 10*time.Second).Done():
-			t.Fatal("it still listens")
+		if err := <-ended; !fault.Is(err, fault.Unavailable) {
+			t.Errorf("it returned %v", err)
 		}
 	})
 

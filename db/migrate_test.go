@@ -1,7 +1,7 @@
 package db_test
 
 import (
-	"net"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -11,6 +11,7 @@ import (
 	"github.com/openvantage/vantage/db"
 	"github.com/openvantage/vantage/db/dbtest"
 	"github.com/openvantage/vantage/fault"
+	"github.com/openvantage/vantage/programtest"
 )
 
 // schema is every column, index and function, one a line.
@@ -114,15 +115,10 @@ func TestMigrate(t *testing.T) {
 		// A backend needs a moment to notice that its client is gone.
 		gone := query[bool](t, conn, `select coalesce(bool_and(pg_terminate_backend(pid, 5000)), true) from pg_stat_activity
 			where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`)
-		for tries := 0; ; tries++ {
+		until(t, fmt.Sprintf("the end of the other connections (%v)", gone), func() bool {
 			n := query[int](t, conn, `select count(*)::int from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`)
-			if n[0] == 0 {
-				break
-			}
-			if tries > 2000 {
-				t.Fatalf("%d connections are left (%v)", n[0], gone)
-			}
-		}
+			return n[0] == 0
+		})
 	})
 
 	t.Run("an address that makes no sense is refused", func(t *testing.T) {
@@ -143,10 +139,5 @@ func TestMigrate(t *testing.T) {
 // closedPort is the address of a database where nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "postgres://u:p@" + l.Addr().String() + "/x?sslmode=disable"
+	return "postgres://u:p@" + programtest.Free(t) + "/x?sslmode=disable"
 }

@@ -32,7 +32,7 @@ func TestSecondProcess(t *testing.T) {
 	checkRole(ctx, t, s, beside, access.Operator)
 
 	second := launch(t, s.dir, anyPorts, "serve")
-	eventually(t, 10*time.Second, "the second server gives up", func() bool { return !second.running() })
+	eventually(t, soon, "the second server gives up", func() bool { return !second.running() })
 	if second.err == nil || !strings.Contains(second.said(), "is in use by process") {
 		t.Errorf("a second server on the same data ended with %v and said %q", second.err, second.said())
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -64,7 +65,7 @@ func (c *cluster) process(rate float64, table ...job) (r *Runner, stop func()) {
 		c.t.Fatal(err)
 	}
 	r = New(d, nil, Retention{}, rate, slog.New(slog.NewTextHandler(c, nil)))
-	r.table, r.pace = table, pace{jobFor: time.Second, deliverFor: time.Second, rescue: 2 * time.Second, startAgain: time.Second, stopFor: time.Second}
+	r.table, r.pace = table, pace{jobFor: 20 * time.Second, deliverFor: 20 * time.Second, rescue: 30 * time.Second, startAgain: time.Second, stopFor: 20 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -97,17 +98,25 @@ func (c *cluster) until(what string, holds func() bool) {
 	for began := time.Now(); !holds(); <-tick.C {
 		if time.Since(began) > patience {
 			state := c.text("select coalesce(json_agg(j)::text, '') || (select coalesce(json_agg(l)::text, '') from river.river_leader l) from river.river_job j")
-			c.t.Fatalf("waited in vain until %s; the queue is %s, the log is\n%s", what, state, c.log.String())
+			c.t.Fatalf("waited in vain until %s; the queue is %s, the log is\n%s", what, state, c.told())
 		}
 	}
 }
 
+func (c *cluster) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.runs)
+}
+
 func (c *cluster) ran(enough int) func() bool {
-	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.runs) >= enough
-	}
+	return func() bool { return c.count() >= enough }
+}
+
+func (c *cluster) told() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.log.String()
 }
 
 func (c *cluster) text(query string, args ...any) (s string) {
@@ -131,7 +140,7 @@ func TestRun(t *testing.T) {
 		}
 		c.until("there are runs", c.ran(3))
 		for _, stop := range stops[:2] { // the leader is among them, or comes next
-			before := len(c.runs)
+			before := c.count()
 			stop()
 			c.until("others carry on", c.ran(before+3))
 		}
@@ -139,8 +148,8 @@ func TestRun(t *testing.T) {
 		if n := c.text("select count(*)::text from (select args from river.river_job where kind = 'note' group by args having count(*) > 1) x"); n != "0" {
 			t.Errorf("%s instants were put into the queue twice", n)
 		}
-		if n := c.text("select count(*)::text from river.river_job where kind = 'note' and state = 'completed' and attempt = 1"); n != fmt.Sprint(len(c.runs)) {
-			t.Errorf("%d runs of %s jobs", len(c.runs), n)
+		if n := c.text("select count(*)::text from river.river_job where kind = 'note' and state = 'completed' and attempt = 1"); n != fmt.Sprint(c.count()) {
+			t.Errorf("%d runs of %s jobs", c.count(), n)
 		}
 	})
 
@@ -155,7 +164,7 @@ func TestRun(t *testing.T) {
 		<-tries
 		<-tries
 		stop()
-		if told := c.log.String(); !strings.Contains(told, "job=unlucky attempt=1") || !strings.Contains(told, "out of luck") {
+		if told := c.told(); !strings.Contains(told, "job=unlucky attempt=1") || !strings.Contains(told, "out of luck") {
 			t.Errorf("told was %q", told)
 		}
 	})
@@ -164,6 +173,7 @@ func TestRun(t *testing.T) {
 		t.Parallel()
 		c := newCluster(t)
 		began, release := make(chan struct{}), make(chan struct{})
+		begin := sync.OnceFunc(func() { close(began) }) // a full hour is another instant
 		t.Cleanup(func() { close(release) })
 		d, err := db.Open(t.Context(), c.url, db.Options{})
 		if err != nil {
@@ -172,7 +182,7 @@ func TestRun(t *testing.T) {
 		r := New(d, nil, Retention{}, 1, slog.New(slog.NewTextHandler(c, nil)))
 		r.pace.stopFor = 100 * time.Millisecond
 		r.table = []job{{"stubborn", time.Hour, func(context.Context) error {
-			close(began)
+			begin()
 			<-release
 			return nil
 		}}}
@@ -181,7 +191,7 @@ func TestRun(t *testing.T) {
 		go func() { ended <- r.Run(ctx) }()
 		<-began
 		cancel()
-		if err := <-ended; err != nil || !strings.Contains(c.log.String(), "did not end in time") {
+		if err := <-ended; err != nil || !strings.Contains(c.told(), "did not end in time") {
 			t.Errorf("it ended with %v", err)
 		}
 	})
@@ -212,7 +222,8 @@ func TestSchedule(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("each %v at %v times the speed", x.every, x.rate), func(t *testing.T) {
 			t.Parallel()
-			began, start := time.Now(), time.Date(2026, 3, 1, 10, 3, 0, 0, time.UTC)
+			var began time.Time
+			start := time.Date(2026, 3, 1, 10, 3, 0, 0, time.UTC)
 			c := newCluster(t)
 			d, err := db.Open(t.Context(), c.url, db.Options{Clock: func() time.Time {
 				return start.Add(time.Duration(float64(time.Since(began)) * x.rate))
@@ -221,25 +232,28 @@ func TestSchedule(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(d.Close)
-			s := schedule{New(d, nil, Retention{}, x.rate, slog.New(slog.DiscardHandler)), x.every}
-			if s.step() != x.step {
-				t.Errorf("it steps by %v, want %v", s.step(), x.step)
-			}
-			var steps []time.Duration
-			at := time.Now()
-			for range 5 {
-				next := s.Next(at)
-				server := start.Add(time.Duration(float64(next.Sub(began)) * x.rate))
-				if off := server.Sub(server.Round(x.step)).Abs(); off > time.Duration(x.rate*float64(20*time.Millisecond)) {
-					t.Errorf("%v is no multiple", server)
+			synctest.Test(t, func(t *testing.T) { // no time passes between a look at one clock and at the other
+				began = time.Now()
+				s := schedule{New(d, nil, Retention{}, x.rate, slog.New(slog.DiscardHandler)), x.every}
+				if s.step() != x.step {
+					t.Errorf("it steps by %v, want %v", s.step(), x.step)
 				}
-				steps = append(steps, next.Sub(at).Round(50*time.Millisecond))
-				at = next
-			}
-			want := s.real(x.step).Round(50 * time.Millisecond)
-			if slices.ContainsFunc(steps[1:], func(d time.Duration) bool { return (d - want).Abs() > 50*time.Millisecond }) {
-				t.Errorf("it steps by %v, want %v", steps, want)
-			}
+				var steps []time.Duration
+				at := began
+				for range 5 {
+					next := s.Next(at)
+					server := start.Add(time.Duration(float64(next.Sub(began)) * x.rate))
+					if off := server.Sub(server.Round(x.step)).Abs(); off > time.Duration(x.rate*float64(20*time.Millisecond)) {
+						t.Errorf("%v is no multiple", server)
+					}
+					steps = append(steps, next.Sub(at).Round(50*time.Millisecond))
+					at = next
+				}
+				want := s.real(x.step).Round(50 * time.Millisecond)
+				if slices.ContainsFunc(steps[1:], func(d time.Duration) bool { return (d - want).Abs() > 50*time.Millisecond }) {
+					t.Errorf("it steps by %v, want %v", steps, want)
+				}
+			})
 		})
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/openvantage/vantage/alert"
 	"github.com/openvantage/vantage/fault"
 	"github.com/openvantage/vantage/notify"
+	"github.com/openvantage/vantage/programtest"
 )
 
 // A receiver is a server on this machine that keeps what it is sent.
@@ -215,8 +216,6 @@ func TestCall(t *testing.T) {
 
 func TestProblems(t *testing.T) {
 	t.Parallel()
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
 	tls := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(tls.Close)
 	for name, c := range map[string]struct {
@@ -228,9 +227,9 @@ func TestProblems(t *testing.T) {
 		"too many":                     {answer: status(429), want: notify.Problem{Text: "It answered 429."}},
 		"a message that is refused":    {answer: status(400), want: notify.Problem{Text: "It answered 400.", Final: true}},
 		"a key that is wrong for now":  {answer: status(403), want: notify.Problem{Text: "It answered 403."}},
-		"a receiver that is not there": {url: closed.URL, want: notify.Problem{Text: "It cannot be reached, or broke off."}},
+		"a receiver that is not there": {url: "http://" + programtest.Free(t), want: notify.Problem{Text: "It cannot be reached, or broke off."}},
 		"a certificate of nobody":      {url: tls.URL, want: notify.Problem{Text: "Its certificate cannot be trusted."}},
-		"a name of nobody":             {url: "http://nobody.invalid/", want: notify.Problem{Text: "Its name has no address."}},
+		"a name of nobody":             {url: "http://no..body/", want: notify.Problem{Text: "Its name has no address."}},
 		"a redirect to a private place": {
 			answer: func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusTemporaryRedirect)

@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -40,15 +42,25 @@ func Find(tb testing.TB, name string) string {
 	}
 }
 
-// Free is an address where nobody listens yet.
+// given counts the ports that this process has given out.
+var given atomic.Int64
+
+// Free is an address where nobody listens, and nobody will but who is told of it: its port is below those that systems
+// give to whoever asks for any, and each process counts on from a place of its own.
 func Free(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is closed at once
-	if err != nil {
-		tb.Fatal(err)
+	const first, ports, each = 10_000, 20_000, 100
+	for range ports {
+		port := first + (int64(os.Getpid())*each+given.Add(1))%ports
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.FormatInt(port, 10))) //nolint:noctx // it is closed at once
+		if err != nil {
+			continue // somebody's of this machine
+		}
+		_ = l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	tb.Fatal("every port is in use")
+	return ""
 }
 
 // Answers waits until something answers at the URL; said is what to tell if it does not within a minute.

@@ -26,7 +26,10 @@ func install(t *testing.T, dir, version string) string {
 	}
 	for _, program := range []string{"initdb", "postgres"} {
 		script := fmt.Sprintf("#!/bin/sh\necho '%s (PostgreSQL) %s'\n", program, version)
-		if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o755); err != nil {
+		syscall.ForkLock.RLock() // a process that began meanwhile would have the file open, too, and what is open for writing cannot be run
+		err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

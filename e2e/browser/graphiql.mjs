@@ -37,7 +37,7 @@ const browser = await chromium.launch({
   ],
 })
 const page = await browser.newPage({ viewport: { width: 1280, height: 800 } })
-page.setDefaultTimeout(15_000)
+page.setDefaultTimeout(60_000)
 
 // Two fences: the context refuses what is off the server's origin and writes it down; the resolver
 // rules above stop what the context does not see, such as the browser's own traffic.
@@ -94,7 +94,7 @@ const shown = () =>
       .join('\n'),
   )
 
-async function shows(pattern, what, timeout = 15_000) {
+async function shows(pattern, what, timeout = 60_000) {
   const began = performance.now()
   let text = await shown()
   while (!pattern.test(text)) {
@@ -128,7 +128,7 @@ await step('opens', async () => {
 
 await step('opensOnExamples', async () => {
   for (const name of ['ProbesOnline', 'LatestAnomalies', 'StateChanges', 'Scored', 'Service']) {
-    await tab(name).waitFor({ timeout: 5000 })
+    await tab(name).waitFor()
   }
 })
 

@@ -38,6 +38,14 @@ export async function join() {
   return id
 }
 
+// changeOf is the first change of a probe, of those that a subscription tells: what others did before may be told late.
+export async function changeOf(id, changes, next = changes.next()) {
+  for (; ; next = changes.next()) {
+    const { probeStateChanged } = (await within(next, 'a change')).value.data
+    if (probeStateChanged.probe.id === id) return probeStateChanged
+  }
+}
+
 let bodies = 0
 // submit sends a measurement with a body of some bytes, and returns its uid.
 export async function submit(bytes) {
@@ -75,6 +83,10 @@ export async function metric(name) {
   const text = await (await fetch(new URL('/metrics', base))).text()
   return Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.split(' ')[1] ?? 0)
 }
+
+// Clients that connect again try for a minute, as long as a restart may take.
+export const retryMillis = 50
+export const retryAttempts = 60_000 / retryMillis
 
 // restart has whoever runs this restart the server, gracefully and at the same address; it says so
 // on standard output and waits for a line on standard input.

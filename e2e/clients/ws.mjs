@@ -6,14 +6,14 @@
 // a line. Prints a JSON summary; exit code 1 means that a check failed, 2 that it was called wrongly.
 import { createClient } from 'graphql-ws'
 import { WebSocket } from 'ws'
-import { ask, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, sign, step, submit, token, until, url, within } from './api.mjs'
+import { ask, changeOf, equal, eventsSince, finish, heartbeat, join, metric, position, register, registration, restart, retryAttempts, retryMillis, sign, step, submit, token, until, url, within } from './api.mjs'
 
 // A watch is a client whose sockets are watched.
 function watch(options = {}) {
   const seen = { connecting: 0, sockets: [], codes: [], reasons: [], pongs: 0 }
   const client = createClient({
-    url: url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${token}` }, retryWait: () => new Promise((resolve) => setTimeout(resolve, 50)),
-    retryAttempts: 200, onNonLazyError: () => {}, ...options,
+    url: url.replace(/^http/, 'ws'), webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${token}` }, retryWait: () => new Promise((resolve) => setTimeout(resolve, retryMillis)),
+    retryAttempts, onNonLazyError: () => {}, ...options,
     on: {
       connecting: () => seen.connecting++,
       opened: (socket) => seen.sockets.push(socket),
@@ -75,13 +75,11 @@ await step('subscribes', async () => {
   const change = changes.next()
   equal(typeof (await within(pulses.next(), 'a pulse')).value.data.pulse.seq, 'number', 'the pulse')
   const id = await join()
-  const { value } = await within(change, 'a change')
-  equal([value.data.probeStateChanged.probe.id, value.data.probeStateChanged.conflated], [id, 0], 'the change')
+  equal((await changeOf(id, changes, change)).conflated, 0, 'the change')
   equal(seen.sockets.length, 1, 'sockets')
   await pulses.return()
   const other = changes.next()
-  const second = await join()
-  for (let got = await within(other, 'another change'); got.value.data.probeStateChanged.probe.id !== second;) got = await within(changes.next(), 'another change')
+  await changeOf(await join(), changes, other)
   equal(seen.codes, [], 'the socket goes on')
   await changes.return()
   await until('the socket to be closed', () => seen.codes.length > 0)
@@ -152,12 +150,19 @@ await step('resumesWhenSlow', async () => {
   await until('a first measurement', () => got.length === 1)
   const [socket] = seen.sockets
   socket.pause()
-  // The server gives up once more is waiting than the kernel and it keep; a second later it goes without a word.
-  while ((await metric('vantage_subscriptions{field="measurementScored"}')) > 0) {
-    if (uids.length > 50) throw new Error('a reader who has stopped is waited for')
-    uids.push(await submit(1_000_000))
-  }
-  socket.resume()
+  // The server gives up once more is waiting than the kernel and it keep; a second later it goes without a word. So who
+  // looks does not wait until another body is taken.
+  let reading = false
+  const givenUp = async () => (await metric('vantage_subscriptions{field="measurementScored"}')) === 0
+  await Promise.all([
+    until('the end of waiting for a reader who has stopped', givenUp, 60_000).finally(() => {
+      reading = true
+      socket.resume()
+    }),
+    (async () => {
+      while (!reading) uids.push(await submit(1_000_000))
+    })(),
+  ])
   await until('all measurements', () => got.length >= uids.length || failed.length > 0)
   equal(got.map((m) => m.measurement.uid), uids, 'the measurements')
   equal([failed, seen.codes], [[], [4503]], 'the ends')
