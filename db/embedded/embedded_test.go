@@ -423,6 +423,35 @@ func TestStartAfterACrash(t *testing.T) {
 		}
 	})
 
+	t.Run("a statement that outlives a killed server is waited for", func(t *testing.T) {
+		t.Parallel()
+		dir := dataDir(t)
+		holder := holding(t, dir)
+		url, err := embedded.Find(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const lasts = 2 * time.Second
+		began := time.Now()
+		go func() {
+			_, _ = conn.Exec(t.Context(), "do $$ begin while clock_timestamp() < now() + interval '2 s' loop end loop; end $$")
+		}()
+		for query(t, url, "select count(*)::text from pg_stat_activity where state = 'active' and query like 'do %'") != "1" {
+		}
+		if err := syscall.Kill(postmaster(t, dir), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		kill(t, holder)
+		start(t, embedded.Config{DataDir: dir})
+		if took := time.Since(began); took < lasts {
+			t.Errorf("two servers had one cluster, %v after a statement of %v had begun", took, lasts)
+		}
+	})
+
 	t.Run("a number in postmaster.pid that is another program's by now is no hindrance", func(t *testing.T) {
 		t.Parallel()
 		dir := dataDir(t)

@@ -22,7 +22,8 @@ import (
 	"github.com/openvantage/vantage/fault"
 )
 
-// orphanWait bounds how long Start waits for the server of a process that was killed. A fast
+// orphanWait bounds how long Start waits for the server of a process that was killed, and for what such a server
+// left. A fast
 // shutdown takes about 0.1 s; one that must write a full buffer cache to a slow disk, seconds.
 const orphanWait = 30 * time.Second
 
@@ -116,22 +117,35 @@ func (s *Server) start(ctx context.Context, c Config, dir string, owner user) er
 		return err
 	}
 
-	log := &logWriter{log: c.Log}
-	cmd := exec.Command(filepath.Join(bin, "postgres"), arguments(data, socket, c.Params)...) //nolint:noctx // outlives the call: Stop ends it
-	cmd.Stdout, cmd.Stderr = log, log
-	// A process that PostgreSQL leaves behind must not keep us waiting for its end of the log.
-	cmd.WaitDelay = 5 * time.Second
-	if s.child, err = startChild(cmd, owner, syscall.SIGINT); err != nil {
-		return err
+	for began := time.Now(); ; {
+		log := &logWriter{log: c.Log}
+		cmd := exec.Command(filepath.Join(bin, "postgres"), arguments(data, socket, c.Params)...) //nolint:noctx // outlives the call: Stop ends it
+		cmd.Stdout, cmd.Stderr = log, log
+		// A process that PostgreSQL leaves behind must not keep us waiting for its end of the log.
+		cmd.WaitDelay = 5 * time.Second
+		if s.child, err = startChild(cmd, owner, syscall.SIGINT); err != nil {
+			return err
+		}
+		s.URL, err = s.ready(ctx, data, socket, string(password))
+		if err == nil {
+			return nil
+		}
+		s.child.signal(syscall.SIGQUIT)
+		<-s.child.done
+		if !strings.Contains(log.reason, inUse) || time.Since(began) > orphanWait {
+			return fault.Wrap(err, fault.Unavailable, "The embedded PostgreSQL in %s did not get ready. Its last word: %q.", dir, log.reason)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * pollEvery):
+		}
 	}
-	s.URL, err = s.ready(ctx, data, socket, string(password))
-	if err == nil {
-		return nil
-	}
-	s.child.signal(syscall.SIGQUIT)
-	<-s.child.done
-	return fault.Wrap(err, fault.Unavailable, "The embedded PostgreSQL in %s did not get ready. Its last word: %q.", dir, log.reason)
 }
+
+// inUse is why PostgreSQL does not start while a process of a killed server is left, with a statement that has not
+// ended yet. It is no harm that waits, and would be if it did not: both would write.
+const inUse = "pre-existing shared memory block"
 
 // ready waits until the server accepts connections and returns the URL of the application
 // database, which it creates where it is missing.
