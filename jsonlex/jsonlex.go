@@ -4,6 +4,7 @@
 package jsonlex
 
 import (
+	"encoding/binary"
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -21,20 +22,35 @@ const (
 	NotUTF8 Flaw = "has a string that is not UTF-8"
 )
 
+// PlainEnd is StringEnd for most strings, which end in the block that they begin in and have nothing to look at, and
+// -1 for others.
+func (m *Marker) PlainEnd(at int) int {
+	if at >= m.to {
+		return -1
+	}
+	b, skip := &m.blocks[uint(at)/64%chunkBlocks], uint(at)%64
+	ends := b.quotes >> skip
+	if ends == 0 || (b.look|b.escaped)>>skip&(ends&-ends-1) != 0 {
+		return -1
+	}
+	return at + lowest(ends)
+}
+
 // StringEnd is where the closing quote lies of the string whose text begins at at, and whether there are
 // backslashes before it. With a flaw it is where that lies. From call to call, at never becomes smaller.
 func (m *Marker) StringEnd(text []byte, at int) (end int, escaped bool, flaw Flaw) {
 	checked := 0
 	for at < len(text) {
 		b, skip := m.at(text, at), uint(at)%64
-		ends, look := b.quotes>>skip, b.look>>skip
+		ends, escapes, look := b.quotes>>skip, b.escaped>>skip, b.look>>skip
 		if ends != 0 {
-			look &= ends&-ends - 1
+			before := ends&-ends - 1
+			escapes &= before
+			look &= before
 		}
+		escaped = escaped || escapes != 0
 		if look != 0 {
-			escapes := b.escaped >> skip & look
-			escaped = escaped || escapes != 0
-			if end, flaw = check(text, at, escapes, look&^(b.escaped>>skip), &checked); flaw != Sound {
+			if end, flaw = check(text, at, look&escapes, look&^escapes, &checked); flaw != Sound {
 				return end, escaped, flaw
 			}
 		}
@@ -217,7 +233,10 @@ func copyRun(dst, src []byte, n int) int {
 	if n > runBytes || len(src) < runBytes {
 		return copy(dst, src[:n])
 	}
-	*(*[runBytes]byte)(dst) = *(*[runBytes]byte)(src)
+	d, s := (*[runBytes]byte)(dst), (*[runBytes]byte)(src)
+	for i := 0; i < runBytes; i += 8 { // an assignment of all is a call
+		binary.LittleEndian.PutUint64(d[i:], binary.LittleEndian.Uint64(s[i:]))
+	}
 	return n
 }
 

@@ -11,7 +11,7 @@ import (
 type marks struct {
 	quotes  uint64 // that are not escaped
 	escaped uint64 // a backslash is before them
-	look    uint64 // these, control characters and bytes beyond ASCII
+	look    uint64 // those of these that are no quotes and no backslashes, control characters and bytes beyond ASCII
 }
 
 // chunkBlocks is how many blocks are marked at once: 4 kB, so that all stays in a core's first cache.
@@ -48,9 +48,10 @@ func (m *Marker) next(text []byte) {
 	m.to += n * 64
 	for i := range m.blocks[:n] {
 		b := &m.blocks[i]
+		sound := b.quotes | b.escaped
 		b.escaped, m.carry = escapedBy(b.escaped, m.carry)
 		b.quotes &^= b.escaped
-		b.look |= b.escaped
+		b.look |= b.escaped &^ sound
 	}
 }
 

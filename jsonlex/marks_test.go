@@ -50,7 +50,7 @@ func checkMarks(t *rapid.T) {
 	var m Marker
 	escaped := false
 	for at, c := range text {
-		want := [3]bool{c == '"' && !escaped, escaped, escaped || c < ' ' || c >= 0x80}
+		want := [3]bool{c == '"' && !escaped, escaped, escaped && c != '"' && c != '\\' || c < ' ' || c >= 0x80}
 		b := m.at(text, at)
 		if got := [3]bool{b.quotes>>(at%64)&1 != 0, b.escaped>>(at%64)&1 != 0, b.look>>(at%64)&1 != 0}; got != want {
 			t.Fatalf("byte %d of %q: quote, escaped, look = %v, want %v", at, text, got, want)

@@ -50,7 +50,7 @@ func scan(body []byte, lim Limits) (*doc, error) {
 			tokenScratches.Put(scratch)
 		}
 	}()
-	at := s.value(s.skipSpace(0))
+	at := s.run(s.skipSpace(0))
 	if at == failed {
 		return nil, s.fault()
 	}
@@ -67,7 +67,7 @@ var tokenScratches = sync.Pool{New: func() any { return new([]token) }}
 
 const maxTokenScratch = 1 << 16
 
-// A scanner descends through a body by recursion. Methods are told where to read and say where they came to, or
+// A scanner goes through a body from value to value. Methods are told where to read and say where they came to, or
 // failed: the place stays in a register so.
 type scanner struct {
 	body   []byte
@@ -75,11 +75,15 @@ type scanner struct {
 	depth  int // containers that may still be opened
 	values int // values and keys that there may be
 	marks  jsonlex.Marker
+	open   uint32 // the innermost container that is not closed; the token of one that is open has in next what it is in
 
-	at    int      // where it is wrong
-	wrong string   // what is, as the end of a sentence
-	path  []string // where, innermost first
+	at      int    // where it is wrong
+	wrong   string // what is, as the end of a sentence
+	inValue bool   // it is in a value of the innermost container, not between them
 }
+
+// outermost is the place of no container.
+const outermost = ^uint32(0)
 
 // failed is no place.
 const failed = -1
@@ -93,19 +97,33 @@ func (s *scanner) fail(at int, wrong string) int {
 	return failed
 }
 
-// inside notes, while a failure travels up, which member or item it came from.
-func (s *scanner) inside(step string) int {
-	s.path = append(s.path, step)
-	return failed
+// path is the keys and indices that lead to what is wrong.
+func (s *scanner) path() (steps []string) {
+	value := uint32(len(s.tokens))
+	for in := s.open; in != outermost; value, in = in, s.tokens[in].next {
+		switch {
+		case value == uint32(len(s.tokens)) && !s.inValue:
+		case s.tokens[in].kind == objectKind:
+			key := s.tokens[value-1]
+			steps = append(steps, "."+string(s.body[key.start:key.end]))
+		default:
+			n := 0
+			for at := in + 1; at < value; at = s.tokens[at].next {
+				n++
+			}
+			steps = append(steps, "["+strconv.Itoa(n)+"]")
+		}
+	}
+	slices.Reverse(steps)
+	return steps
 }
 
 // maxPath bounds the bytes of a path in a message: keys are the sender's.
 const maxPath = 200
 
 func (s *scanner) fault() error {
-	slices.Reverse(s.path)
 	var path string
-	for _, step := range s.path {
+	for _, step := range s.path() {
 		if len(path)+len(step) > maxPath {
 			break
 		}
@@ -133,23 +151,18 @@ func (s *scanner) peek(at int) byte {
 	return 0
 }
 
-// add adds the token of a value that holds no others, and says where to go on, or failed.
-func (s *scanner) add(k kind, start, end int, escaped bool, next int) int {
+// add adds the token of a value or a key that holds no others. There must be room.
+func (s *scanner) add(k kind, start, end int, escaped bool) {
 	i := len(s.tokens)
-	if i == cap(s.tokens) && !s.grow(start) {
-		return failed
-	}
 	// Field by field: what is written in parts cannot be copied as a whole for some time.
 	s.tokens = s.tokens[:i+1]
 	t := &s.tokens[i]
 	t.start, t.end, t.next, t.kind, t.escaped = uint32(start), uint32(end), uint32(i+1), k, escaped
-	return next
 }
 
-// grow makes room for tokens, if there may be more.
-func (s *scanner) grow(at int) bool {
+// grow makes room for a token, if there may be more.
+func (s *scanner) grow() bool {
 	if len(s.tokens) >= s.values {
-		s.fail(at, "has too many values")
 		return false
 	}
 	s.tokens = slices.Grow(s.tokens, 1)
@@ -157,27 +170,121 @@ func (s *scanner) grow(at int) bool {
 	return true
 }
 
-// value reads one value.
-func (s *scanner) value(at int) int {
-	c := s.peek(at)
-	if c == '"' {
-		return s.string(at)
+// run reads one value and all it holds.
+func (s *scanner) run(at int) int {
+	s.open = outermost
+	end := byte(0) // what closes s.open
+	isKey := false // what comes is a key, not a value
+	for {
+		s.inValue = !isKey
+		if len(s.tokens) == cap(s.tokens) && !s.grow() {
+			return s.fail(at, "has too many values")
+		}
+		c := s.peek(at)
+		switch {
+		case c == '"':
+			from, escaped := at+1, false
+			if at = s.marks.PlainEnd(from); at < 0 {
+				var flaw jsonlex.Flaw
+				if at, escaped, flaw = s.marks.StringEnd(s.body, from); flaw != jsonlex.Sound {
+					return s.fail(at, string(flaw))
+				}
+			}
+			s.add(stringKind, from, at, escaped)
+			at++
+			if isKey {
+				if at = s.skipSpace(at); s.peek(at) != ':' {
+					return s.fail(at, "has a key without a colon")
+				}
+				at = s.skipSpace(at + 1)
+				isKey = false
+				continue
+			}
+		case isKey:
+			return s.fail(at, "has an object with something that is no key")
+		case c == '{' || c == '[':
+			if at = s.container(at, c); at == failed {
+				return failed
+			}
+			end = c + 2 // in ASCII
+			if s.peek(at) != end {
+				isKey = end == '}'
+				continue
+			}
+		default:
+			if at = s.scalar(at, c); at == failed {
+				return failed
+			}
+		}
+		s.inValue = false
+		for { // what is closed behind the value
+			if s.open == outermost {
+				return at
+			}
+			at = s.skipSpace(at)
+			c := s.peek(at)
+			if c == ',' {
+				at = s.skipSpace(at + 1)
+				isKey = end == '}'
+				break
+			}
+			if c != end {
+				return s.fail(at, "has a list or an object without a comma or end")
+			}
+			at++
+			end = s.close(at)
+		}
 	}
+}
+
+// container opens a list or an object and goes to the first thing in it.
+func (s *scanner) container(at int, c byte) int {
+	if s.depth--; s.depth < 0 {
+		return s.fail(at, "is nested too deep")
+	}
+	k := arrayKind
+	if c == '{' {
+		k = objectKind
+	}
+	i := uint32(len(s.tokens))
+	s.add(k, at, 0, false)
+	s.tokens[i].next, s.open = s.open, i
+	return s.skipSpace(at + 1)
+}
+
+// close closes the innermost container, and says what closes the one around it.
+func (s *scanner) close(at int) byte {
+	s.depth++
+	t := &s.tokens[s.open]
+	s.open, t.end, t.next = t.next, uint32(at), uint32(len(s.tokens))
+	switch {
+	case s.open == outermost:
+		return 0
+	case s.tokens[s.open].kind == objectKind:
+		return '}'
+	}
+	return ']'
+}
+
+// scalar reads a word or a number, which begins with c.
+func (s *scanner) scalar(at int, c byte) int {
 	switch c {
-	case '{':
-		return s.container(at, objectKind, '}')
-	case '[':
-		return s.container(at, arrayKind, ']')
 	case 't':
 		return s.word(at, "true", trueKind)
 	case 'f':
 		return s.word(at, "false", falseKind)
 	case 'n':
 		return s.word(at, "null", nullKind)
-	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return s.number(at)
 	}
-	return s.fail(at, "has no value where one must be")
+	end, ok := jsonlex.NumberEnd(s.body, at)
+	switch {
+	case end == at:
+		return s.fail(at, "has no value where one must be")
+	case !ok:
+		return s.fail(end, "has a number without digits")
+	}
+	s.add(numberKind, at, end, false)
+	return end
 }
 
 func (s *scanner) word(at int, w string, k kind) int {
@@ -188,106 +295,6 @@ func (s *scanner) word(at int, w string, k kind) int {
 		}
 		end++
 	}
-	return s.add(k, at, end, false, end)
-}
-
-func (s *scanner) number(at int) int {
-	start := at
-	if s.peek(at) == '-' {
-		at++
-	}
-	if s.peek(at) == '0' {
-		at++
-	} else if at = s.digits(at); at == failed {
-		return failed
-	}
-	if s.peek(at) == '.' {
-		if at = s.digits(at + 1); at == failed {
-			return failed
-		}
-	}
-	if s.peek(at)|0x20 == 'e' {
-		at++
-		if c := s.peek(at); c == '+' || c == '-' {
-			at++
-		}
-		if at = s.digits(at); at == failed {
-			return failed
-		}
-	}
-	return s.add(numberKind, start, at, false, at)
-}
-
-// digits reads one digit or more.
-func (s *scanner) digits(at int) int {
-	from := at
-	for at < len(s.body) && s.body[at]-'0' <= 9 {
-		at++
-	}
-	if at == from {
-		return s.fail(at, "has a number without digits")
-	}
-	return at
-}
-
-// container reads a list or an object, which end closes.
-func (s *scanner) container(at int, k kind, end byte) int {
-	if s.depth--; s.depth < 0 {
-		return s.fail(at, "is nested too deep")
-	}
-	i := len(s.tokens)
-	if at = s.add(k, at, 0, false, at+1); at == failed {
-		return failed
-	}
-	at = s.skipSpace(at)
-	for n := 0; n > 0 || s.peek(at) != end; n++ {
-		if k == objectKind {
-			at = s.member(at)
-		} else if at = s.value(at); at == failed {
-			return s.inside("[" + strconv.Itoa(n) + "]")
-		}
-		if at == failed {
-			return failed
-		}
-		at = s.skipSpace(at)
-		c := s.peek(at)
-		if c == end {
-			break
-		}
-		if c != ',' {
-			return s.fail(at, "has a list or an object without a comma or end")
-		}
-		at = s.skipSpace(at + 1)
-	}
-	s.depth++
-	s.tokens[i].end, s.tokens[i].next = uint32(at+1), uint32(len(s.tokens))
-	return at + 1
-}
-
-// member reads a key, a colon and a value.
-func (s *scanner) member(at int) int {
-	if s.peek(at) != '"' {
-		return s.fail(at, "has an object with something that is no key")
-	}
-	key := len(s.tokens)
-	if at = s.string(at); at == failed {
-		return failed
-	}
-	if at = s.skipSpace(at); s.peek(at) != ':' {
-		return s.fail(at, "has a key without a colon")
-	}
-	if at = s.value(s.skipSpace(at + 1)); at == failed {
-		t := s.tokens[key]
-		return s.inside("." + string(s.body[t.start:t.end]))
-	}
-	return at
-}
-
-// string reads a string or a key, which starts at a quote.
-func (s *scanner) string(at int) int {
-	end, escaped, flaw := s.marks.StringEnd(s.body, at+1)
-	if flaw != jsonlex.Sound {
-		return s.fail(end, string(flaw))
-	}
-	return s.add(stringKind, at+1, end, escaped, end+1)
+	s.add(k, at, end, false)
+	return end
 }
