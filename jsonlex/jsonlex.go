@@ -197,20 +197,21 @@ func AppendUnescaped(dst, raw []byte) (text []byte, whole bool) {
 	dst = slices.Grow(dst, len(raw)+runBytes)
 	out := dst[len(dst) : len(dst)+len(raw)+runBytes]
 	var m Marker
-	at, n := 0, 0
+	at, n := 0, 0 // of raw is read, of out is written
 	whole = true
 	for block := 0; block < len(raw); block += 64 {
-		for escaped := m.at(raw, block).escaped; escaped != 0; escaped &= escaped - 1 {
+		for escaped := m.at(raw, block).escaped; escaped != 0; {
+			// The escapes of one byte, which nearly all are.
+			at, n, escaped = unescapeBytes(out, raw, at, n, block, escaped)
+			if escaped == 0 {
+				break
+			}
 			i := block + lowest(escaped)
+			escaped &= escaped - 1
 			if i < at {
 				continue // the other half of a pair
 			}
 			n += copyRun(out[n:], raw[at:], i-1-at)
-			if c := raw[i]; c != 'u' {
-				out[n], n = unescaped[c], n+1
-				at = i + 1
-				continue
-			}
 			r, length := escapedRune(raw[i-1:])
 			at = i - 1 + length
 			if utf16.IsSurrogate(r) {
@@ -224,6 +225,22 @@ func AppendUnescaped(dst, raw []byte) (text []byte, whole bool) {
 	return dst[:len(dst)+n], whole
 }
 
+// unescapeBytes goes on until there is an escape that begins with u.
+func unescapeBytes(out, raw []byte, at, n, block int, escaped uint64) (int, int, uint64) {
+	for ; escaped != 0; escaped &= escaped - 1 {
+		i := block + lowest(escaped)
+		c := raw[i]
+		if c == 'u' || i < at {
+			break
+		}
+		n += copyRun(out[n:], raw[at:], i-1-at)
+		out[n] = unescaped[c]
+		n++
+		at = i + 1
+	}
+	return at, n, escaped
+}
+
 // runBytes is more than most runs of bytes between two escapes have.
 const runBytes = 32
 
@@ -234,9 +251,11 @@ func copyRun(dst, src []byte, n int) int {
 		return copy(dst, src[:n])
 	}
 	d, s := (*[runBytes]byte)(dst), (*[runBytes]byte)(src)
-	for i := 0; i < runBytes; i += 8 { // an assignment of all is a call
-		binary.LittleEndian.PutUint64(d[i:], binary.LittleEndian.Uint64(s[i:]))
-	}
+	// An assignment of all is a call, and a loop is one.
+	binary.LittleEndian.PutUint64(d[0:8], binary.LittleEndian.Uint64(s[0:8]))
+	binary.LittleEndian.PutUint64(d[8:16], binary.LittleEndian.Uint64(s[8:16]))
+	binary.LittleEndian.PutUint64(d[16:24], binary.LittleEndian.Uint64(s[16:24]))
+	binary.LittleEndian.PutUint64(d[24:32], binary.LittleEndian.Uint64(s[24:32]))
 	return n
 }
 
