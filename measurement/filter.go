@@ -139,7 +139,7 @@ type backTable struct {
 }
 
 func newBackTable(entries int) backTable {
-	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*2), hashBits)
+	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*8), hashBits)
 	return backTable{make([]uint32, n), uint32(n - 1)}
 }
 
