@@ -22,15 +22,15 @@ const (
 	NotUTF8 Flaw = "has a string that is not UTF-8"
 )
 
-// PlainEnd is StringEnd for most strings, which end in the block that they begin in and have nothing to look at, and
-// -1 for others.
+// PlainEnd is StringEnd for most strings, which have less than 64 bytes and nothing to look at, and -1 for others.
 func (m *Marker) PlainEnd(at int) int {
-	if at >= m.to {
+	i, skip := uint(at)/64%chunkBlocks, uint(at)%64
+	if at+64 > m.to {
 		return -1
 	}
-	b, skip := &m.blocks[uint(at)/64%chunkBlocks], uint(at)%64
-	ends := b.quotes >> skip
-	if ends == 0 || (b.look|b.escaped)>>skip&(ends&-ends-1) != 0 {
+	b, next := &m.blocks[i], &m.blocks[(i+1)%chunkBlocks]
+	ends := b.quotes>>skip | next.quotes<<1<<(63-skip)
+	if look := (b.look|b.escaped)>>skip | (next.look|next.escaped)<<1<<(63-skip); ends == 0 || look&(ends&-ends-1) != 0 {
 		return -1
 	}
 	return at + lowest(ends)

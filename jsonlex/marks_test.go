@@ -3,6 +3,7 @@ package jsonlex
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,15 +48,27 @@ func TestMarks(t *testing.T) {
 func checkMarks(t *rapid.T) {
 	text := []byte(strings.Repeat("x", rapid.IntRange(0, 70).Draw(t, "before")) + anyText.Draw(t, "text"))
 	text = bytes.Repeat(text, rapid.SampledFrom([]int{1, 1, 20}).Draw(t, "times"))
-	var m Marker
+	all := make([][3]bool, len(text)) // quote, escaped, look
 	escaped := false
 	for at, c := range text {
-		want := [3]bool{c == '"' && !escaped, escaped, escaped && c != '"' && c != '\\' || c < ' ' || c >= 0x80}
+		all[at] = [3]bool{c == '"' && !escaped, escaped, escaped && c != '"' && c != '\\' || c < ' ' || c >= 0x80}
+		escaped = c == '\\' && !escaped
+	}
+	var m Marker
+	for at, want := range all {
 		b := m.at(text, at)
 		if got := [3]bool{b.quotes>>(at%64)&1 != 0, b.escaped>>(at%64)&1 != 0, b.look>>(at%64)&1 != 0}; got != want {
 			t.Fatalf("byte %d of %q: quote, escaped, look = %v, want %v", at, text, got, want)
 		}
-		escaped = c == '\\' && !escaped
+		end := -1 // of a plain string that begins here
+		if at+64 <= m.to {
+			if n := slices.IndexFunc(all[at:min(at+64, len(all))], func(b [3]bool) bool { return b != [3]bool{} }); n >= 0 && all[at+n][0] {
+				end = at + n
+			}
+		}
+		if got := m.PlainEnd(at); got != end {
+			t.Fatalf("a string from byte %d of %q ends plainly at %d, want %d", at, text, got, end)
+		}
 	}
 }
 
