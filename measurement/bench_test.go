@@ -107,6 +107,7 @@ func benchmarkScore(b *testing.B, bodies [][]byte, fp *measurement.Fingerprints)
 		m, err := measurement.Parse(body, measurement.DefaultLimits)
 		if err == nil {
 			measurement.Score(m, time.Unix(0, 0), fp)
+			m.Release()
 		}
 		return err
 	})

@@ -54,6 +54,7 @@ func ParseSubmission(post []byte, lim Limits) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer d.release() // the entry is that of the text within
 	root := value{doc: d}
 	if !strings.EqualFold(root.get("format").text(), "json") {
 		return nil, fault.Field("format", "The format must be json.")

@@ -20,7 +20,7 @@ import (
 
 // A Measurement is one body as a probe sent it, with the derived columns that storage needs.
 // It refers to the body given to Parse, which must not change while the Measurement is used.
-// It is read-only after Parse and safe for concurrent use.
+// It is read-only after Parse and safe for concurrent use, until Release.
 //
 // Texts never contain U+0000, which PostgreSQL cannot store, and are at most
 // Limits.MaxTextBytes long.
@@ -63,8 +63,17 @@ type Measurement struct {
 	Verified      Verified
 
 	hasReportID bool
-	content     value // the measurement object, whether it came in an envelope or not
+	content     value // the measurement object, whether it came in an envelope or not; absent once released
 	testKeys    value // absent when missing or null
+}
+
+// Release gives back the memory that reading the body took, for the next one. Afterwards only the fields of m may
+// be looked at. It need not be called; who scores many bodies is a tenth faster with it.
+func (m *Measurement) Release() {
+	if d := m.content.doc; d != nil {
+		m.content, m.testKeys = value{}, value{}
+		d.release()
+	}
 }
 
 // Verified says whether the submission proved to come from a registered probe. The spelling is

@@ -71,6 +71,7 @@ func Parse(body []byte, lim Limits) (*Measurement, error) {
 		r.derive(m)
 	}
 	if r.err != nil {
+		m.Release()
 		return nil, r.err
 	}
 	return m, nil

@@ -39,33 +39,42 @@ type doc struct {
 	tokens []token
 }
 
+// docs are free ones. Their tokens are half of what a body makes us allocate, if they are not used again.
+var docs = sync.Pool{New: func() any { return new(doc) }}
+
+// Bounds of the tokens of a doc: what is made room for at first, 4 kB, and what is kept for the next, 1 MB.
+const (
+	minTokens = 1 << 8
+	maxTokens = 1 << 16
+)
+
+// release gives the doc back. Nobody may have a value of it.
+func (d *doc) release() {
+	if cap(d.tokens) <= maxTokens {
+		d.body = nil
+		docs.Put(d)
+	}
+}
+
 // scan reads body, which must be one JSON value (RFC 8259) in valid UTF-8, in a single
 // pass. It fails with INVALID at the path of the offending value. The doc refers to body.
 func scan(body []byte, lim Limits) (*doc, error) {
-	scratch := tokenScratches.Get().(*[]token)
-	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues, tokens: (*scratch)[:0:min(cap(*scratch), lim.MaxValues)]}
-	defer func() {
-		if cap(s.tokens) <= maxTokenScratch {
-			*scratch = s.tokens
-			tokenScratches.Put(scratch)
-		}
-	}()
+	d := docs.Get().(*doc)
+	s := scanner{body: body, depth: lim.MaxDepth, values: lim.MaxValues, tokens: d.tokens[:0:min(cap(d.tokens), lim.MaxValues)]}
 	at := s.run(s.skipSpace(0))
+	if at != failed {
+		if at = s.skipSpace(at); at != len(body) {
+			at = s.fail(at, "has something after its end")
+		}
+	}
+	d.body, d.tokens = body, s.tokens
 	if at == failed {
-		return nil, s.fault()
+		err := s.fault()
+		d.release()
+		return nil, err
 	}
-	if at = s.skipSpace(at); at != len(body) {
-		s.fail(at, "has something after its end")
-		return nil, s.fault()
-	}
-	return &doc{body: body, tokens: slices.Clone(s.tokens)}, nil
+	return d, nil
 }
-
-// tokenScratches are where tokens are written first, for their number is known only at the end. Larger ones than
-// maxTokenScratch, 1 MB, are not kept.
-var tokenScratches = sync.Pool{New: func() any { return new([]token) }}
-
-const maxTokenScratch = 1 << 16
 
 // A scanner goes through a body from value to value. Methods are told where to read and say where they came to, or
 // failed: the place stays in a register so.
@@ -165,7 +174,7 @@ func (s *scanner) grow() bool {
 	if len(s.tokens) >= s.values {
 		return false
 	}
-	s.tokens = slices.Grow(s.tokens, 1)
+	s.tokens = slices.Grow(s.tokens, max(minTokens, len(s.tokens)))
 	s.tokens = s.tokens[:len(s.tokens):min(cap(s.tokens), s.values)]
 	return true
 }

@@ -75,12 +75,15 @@ const (
 	startedWithin = 365 * 24 * time.Hour
 )
 
-// Score judges a measurement received at receivedAt. It never fails and never panics: a body that
-// does not fit its test's rule gets a failed verdict with a Reason. A nil fp means that no
+// Score judges a measurement received at receivedAt. It never fails, and panics for one that was released alone: a body
+// that does not fit its test's rule gets a failed verdict with a Reason. A nil fp means that no
 // fingerprints are loaded. It may be called at the same time for the same m and fp.
 //
 // Score does not ask Discard; callers do, first.
 func Score(m *Measurement, receivedAt time.Time, fp *Fingerprints) Verdict {
+	if !m.content.exists() {
+		panic("measurement: Score after Release")
+	}
 	score, scored := scorers[m.TestName]
 	s, err := fill(score, m, fp)
 	checkClock(m, receivedAt, s)

@@ -340,6 +340,7 @@ func (c *chunk) score(uid measurement.ID, body []byte) {
 		c.r.problem("%s keeps its verdict: it cannot be parsed any more: %v", uid, err)
 		return
 	}
+	defer m.Release()
 	if reason, yes := m.Discard(); yes {
 		c.r.problem("%s keeps its verdict: it would not be stored today: %s", uid, reason)
 		return

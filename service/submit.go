@@ -229,6 +229,7 @@ func (s *Service) judge(p access.Principal, sub Submission, sum [32]byte, now ti
 		}
 		return nil, f.At("input." + f.Field)
 	}
+	defer m.Release()
 	receivedAt := now
 	if !sub.ReceivedAt.IsZero() {
 		receivedAt = sub.ReceivedAt.UTC().Truncate(time.Microsecond)
