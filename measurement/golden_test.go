@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,6 +98,43 @@ func TestScoreGolden(t *testing.T) {
 			checkVerdict(t, got)
 		})
 	}
+}
+
+// TestRelease demands that nothing that was learned of a measurement lies in the memory that is given to the next.
+func TestRelease(t *testing.T) { //nolint:paralleltest // others would use the memory first
+	paths, err := filepath.Glob(filepath.Join("testdata", "*", "*", "body.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fp := ownFingerprints(t)
+	judge := func(b []byte) (*measurement.Measurement, func() string) {
+		m, err := measurement.Parse(b, measurement.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := measurement.Score(m, receivedAt(m), fp)
+		c := m.Conduct(v)
+		return m, func() string { return fmt.Sprintf("%+v %s %+v %s %+v", v, v.Scores.JSON(), c, m.Input, *m) }
+	}
+	for i, path := range paths {
+		m, told := judge(body(t, path))
+		m.Release()
+		m.Release() // once more is nothing
+		want := told()
+		next, _ := judge(body(t, paths[(i+1)%len(paths)]))
+		if got := told(); got != want {
+			t.Errorf("%s: was %s, and is %s", path, want, got)
+		}
+		next.Release()
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a released measurement is scored")
+		}
+	}()
+	m, _ := judge(body(t, paths[0]))
+	m.Release()
+	measurement.Score(m, receivedAt(m), fp)
 }
 
 // rulesOf are the rules that a verdict names, in order.
