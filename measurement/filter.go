@@ -14,7 +14,8 @@ type filter struct {
 	// Tables are indexed by hashes, so they may say too much, never too little. All but a few places are done with
 	// the bits alone.
 	seen   bitTable  // that a window is some pattern's
-	wide   backTable // by eight bytes from a window on, how far before it patterns begin: a bit for each distance
+	exact  bitTable  // that eight bytes from a window on are
+	wide   backTable // by these, how far before it patterns begin: a bit for each distance
 	narrow backTable // by a window, the same for patterns that end sooner
 }
 
@@ -28,7 +29,7 @@ const (
 // newFilter is for patterns of at least window+stride-1 bytes.
 func newFilter(patterns []string, stride int) filter {
 	places := len(patterns) * stride
-	f := filter{stride: stride, seen: newBitTable(places), wide: newBackTable(places), narrow: newBackTable(len(patterns))}
+	f := filter{stride: stride, seen: newBitTable(places), exact: newBitTable(places), wide: newBackTable(places), narrow: newBackTable(len(patterns))}
 	var common [1 << 16]uint16 // how often windows occur, by their hash
 	count := func(s string, times uint16) {
 		for i := range len(s) - window + 1 {
@@ -46,7 +47,9 @@ func newFilter(patterns []string, stride int) filter {
 			h := hash(p[back:])
 			f.seen.add(h)
 			if back+wideBytes <= len(p) {
-				f.wide.add(hashWide(binary.LittleEndian.Uint64([]byte(p[back:]))), back)
+				w := hashWide(binary.LittleEndian.Uint64([]byte(p[back:])))
+				f.exact.add(w)
+				f.wide.add(w, back)
 			} else {
 				f.narrow.add(h, back)
 			}
@@ -91,7 +94,11 @@ func (f *filter) next(text []byte, at int) (place int, back uint32) {
 	for ; at+wideBytes <= len(text); at += stride {
 		w := binary.LittleEndian.Uint64(text[at : at+wideBytes])
 		if h := hashWindow(uint32(w)); seen.has(h) {
-			if back := f.wide.get(hashWide(w)) | f.narrow.get(h); back != 0 {
+			back := f.narrow.get(h)
+			if h := hashWide(w); f.exact.has(h) {
+				back |= f.wide.get(h)
+			}
+			if back != 0 {
 				return at, back
 			}
 		}
@@ -139,7 +146,7 @@ type backTable struct {
 }
 
 func newBackTable(entries int) backTable {
-	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*8), hashBits)
+	n := 1 << min(bits.Len(uint(max(entries, 1<<8))*2), hashBits)
 	return backTable{make([]uint32, n), uint32(n - 1)}
 }
 
