@@ -301,6 +301,8 @@ func (s *Service) Monitored(code country.Code) bool {
 
 // loadMonitored reads what operators decided about countries.
 func (s *Service) loadMonitored(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	decided, err := s.db.Monitored(ctx)
 	if err == nil {
 		s.monitored.Store(&decided)

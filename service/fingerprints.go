@@ -37,6 +37,8 @@ func ImportFingerprints(ctx context.Context, d *db.DB, source string, all []meas
 // loadFingerprints swaps in the latest set. Submissions that are being scored finish with the
 // set that they began with; each row says which that was.
 func (s *Service) loadFingerprints(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	set, ok, err := s.db.LatestFingerprints(ctx)
 	if err != nil {
 		return err

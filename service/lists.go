@@ -81,6 +81,8 @@ func latestLists(ctx context.Context, r listReader) (entries []testlist.Entry, v
 // loadLists swaps in the lists and rules in use. Choices that are being made finish with those that they
 // began with.
 func (s *Service) loadLists(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	was := s.lists.Load()
 	v, ok, err := s.db.LatestTestLists(ctx)
 	if err != nil {

@@ -51,6 +51,8 @@ func (s *Service) RecordRelease(ctx context.Context, p access.Principal, key str
 
 // loadReleases reads what the newest version for each type of probe is.
 func (s *Service) loadReleases(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
 	latest, err := s.db.LatestReleases(ctx)
 	if err == nil {
 		s.releases.Store(&latest)

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,7 @@ type Service struct {
 	listeners atomic.Int32 // how many follow heartbeats
 	caughtUp  atomic.Int64 // when the log was last read to its end, in microseconds
 
+	loading      sync.Mutex // one load at a time of the four below: else what was read first might be stored last
 	fingerprints atomic.Pointer[loaded]
 	monitored    atomic.Pointer[map[country.Code]bool]
 	releases     atomic.Pointer[map[probe.Type]string] // the newest of each type
