@@ -2,7 +2,7 @@
 // measurement body and scores it as the established network (OONI) does, so that verdicts
 // of both can be compared row by row.
 //
-// Parse reads, Discard says what is not stored, Score judges. A body is scanned once, by
+// Parse reads, Discard says what is not stored, Score judges, Release ends it. A body is scanned once, by
 // our own JSON scanner: bodies are large, many and from strangers. Scorers are one file per
 // test, registered in the table in score.go. Fingerprints of known block pages are values
 // handed in; where they come from, and where verdicts go, is not known here.
