@@ -45,6 +45,7 @@ func TestScoreAllocates(t *testing.T) { //nolint:paralleltest // counts what the
 		m, err := measurement.Parse(b, measurement.Limits{MaxBytes: 1 << 30, MaxValues: 1 << 30})
 		if err == nil {
 			measurement.Score(m, time.Unix(0, 0), fp)
+			m.Release()
 		}
 	}
 	check := func(bodies map[string][]byte, factor int) {
