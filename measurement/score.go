@@ -75,8 +75,8 @@ const (
 	startedWithin = 365 * 24 * time.Hour
 )
 
-// Score judges a measurement received at receivedAt. It never fails, and panics for one that was released alone: a body
-// that does not fit its test's rule gets a failed verdict with a Reason. A nil fp means that no
+// Score judges a measurement received at receivedAt. It never fails: a body that does not fit its test's rule gets
+// a failed verdict with a Reason. It panics only for a measurement that was released. A nil fp means that no
 // fingerprints are loaded. It may be called at the same time for the same m and fp.
 //
 // Score does not ask Discard; callers do, first.
